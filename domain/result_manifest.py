@@ -1,0 +1,53 @@
+"""The document that says what a job's result consists of; readers need nothing else."""
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from domain.documents import JobPromptDocument
+
+
+class _Document(BaseModel):
+    """Unknown fields are let through: a client reads the manifests of a newer service."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class ResultFile(_Document):
+    """One Parquet file. `key` is relative to the manifest's results root, in a bucket as in a
+    folder on disk; the pattern keeps a foreign manifest from naming a path elsewhere."""
+
+    key: str = Field(pattern=r"^parts/[A-Za-z0-9][A-Za-z0-9._-]*\.parquet$", max_length=255)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
+    rows: int = Field(ge=0)
+
+
+class ResultPart(_Document):
+    """A slice of the job: the annotations and the images of some consecutive images."""
+
+    annotations: ResultFile
+    images: ResultFile
+    first_image_index: int = Field(ge=0)
+    image_count: int = Field(gt=0)
+
+
+class ResultTotals(_Document):
+    images: int = Field(ge=0)
+    succeeded: int = Field(ge=0)
+    failed: int = Field(ge=0)
+    instances: int = Field(ge=0, description="Instances above the job's floor")
+
+
+class ResultManifest(_Document):
+    """`parts` are in image order. A later number supersedes the ones before."""
+
+    job_id: str
+    number: int = Field(ge=1)
+    created_at: AwareDatetime
+    model: str
+    weights_sha256: str
+    code_version: str
+    prompts: list[JobPromptDocument]
+    categories: list[str] = Field(description="Class names; the first has the id 1")
+    floor: float = Field(ge=0, le=1, description="Score from which instances were kept")
+    parts: list[ResultPart]
+    totals: ResultTotals

@@ -1,0 +1,72 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.errors import IllegalTransition
+from domain.lifecycle import (
+    JOB_TRANSITIONS,
+    OPEN_JOB,
+    OPEN_SHARD,
+    SHARD_TRANSITIONS,
+    TERMINAL_JOB,
+    JobStatus,
+    ShardStatus,
+    job_sources,
+    shard_sources,
+)
+
+
+def test_every_status_is_in_its_table() -> None:
+    assert set(JOB_TRANSITIONS) == set(JobStatus)
+    assert set(SHARD_TRANSITIONS) == set(ShardStatus)
+
+
+def test_the_finished_statuses_are_these() -> None:
+    assert {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELED} == TERMINAL_JOB
+    assert {JobStatus.QUEUED, JobStatus.PLANNING, JobStatus.RUNNING} == OPEN_JOB
+    assert {status for status, targets in SHARD_TRANSITIONS.items() if targets} == OPEN_SHARD
+
+
+@given(st.sampled_from(sorted(JobStatus)), st.sampled_from(sorted(JobStatus)))
+def test_the_guard_of_a_job_update_is_the_table_read_backwards(
+    source: JobStatus, target: JobStatus
+) -> None:
+    if target is JobStatus.QUEUED:
+        return
+    assert (source in job_sources(target)) == (target in JOB_TRANSITIONS[source])
+
+
+@given(st.sampled_from(sorted(ShardStatus)), st.sampled_from(sorted(ShardStatus)))
+def test_the_guard_of_a_shard_update_is_the_table_read_backwards(
+    source: ShardStatus, target: ShardStatus
+) -> None:
+    assert (source in shard_sources(target)) == (target in SHARD_TRANSITIONS[source])
+
+
+@given(st.lists(st.sampled_from(sorted(JobStatus)), max_size=8))
+def test_a_finished_job_never_changes_again_whatever_is_tried(tries: list[JobStatus]) -> None:
+    status, finished = JobStatus.QUEUED, list[JobStatus]()
+    for target in tries:
+        if target in JOB_TRANSITIONS[status]:
+            status = target
+        if status in TERMINAL_JOB:
+            finished.append(status)
+    assert len(set(finished)) <= 1
+
+
+def test_no_job_ever_becomes_queued_again() -> None:
+    with pytest.raises(IllegalTransition):
+        job_sources(JobStatus.QUEUED)
+
+
+def test_every_open_job_can_be_canceled_and_can_fail() -> None:
+    assert job_sources(JobStatus.CANCELED) == job_sources(JobStatus.FAILED) == OPEN_JOB
+
+
+def test_a_job_can_only_succeed_when_all_its_shards_are_known() -> None:
+    assert job_sources(JobStatus.SUCCEEDED) == {JobStatus.RUNNING}
+
+
+def test_a_running_shard_can_be_taken_over_and_given_back() -> None:
+    assert shard_sources(ShardStatus.RUNNING) == {ShardStatus.PENDING, ShardStatus.RUNNING}
+    assert shard_sources(ShardStatus.PENDING) == {ShardStatus.RUNNING}
