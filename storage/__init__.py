@@ -1,0 +1,1 @@
+"""What is remembered: rows in PostgreSQL, bytes in object storage."""

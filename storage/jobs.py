@@ -1,0 +1,346 @@
+"""Jobs: created once, planned under a lease, finished under a lease."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    case,
+    exists,
+    func,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert
+
+from domain.documents import JobPromptDocument
+from domain.errors import LeaseLost
+from domain.ids import new_id
+from domain.lifecycle import OPEN_JOB, OPEN_SHARD, JobStatus, ShardStatus
+from domain.prompts import ConceptPrompt
+from storage import outbox
+from storage.events import record_event
+from storage.tables import jobs, lease_tokens, shards, slices
+from storage.transitions import cancel_pending_shards, move_job
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    owner_key_id: str
+    model: str
+    floor: float
+    prompts: list[dict[str, Any]]
+    source: dict[str, Any]
+    request_sha256: str
+    output: str | None = None
+    name: str | None = None
+    priority: int = 0
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    id: str
+    owner_key_id: str
+    name: str | None
+    status: JobStatus
+    priority: int
+    model: str
+    floor: float
+    prompts: list[dict[str, Any]]
+    source: dict[str, Any]
+    output: str | None
+    request_sha256: str
+    cancel_requested_at: datetime | None
+    error: dict[str, Any] | None
+    plan_cursor: dict[str, Any] | None
+    manifest_number: int
+    created_at: datetime
+    planning_at: datetime | None
+    running_at: datetime | None
+    finished_at: datetime | None
+
+    def parsed_prompts(self) -> tuple[ConceptPrompt, ...]:
+        return tuple(JobPromptDocument.model_validate(p).to_prompt() for p in self.prompts)
+
+
+_COLUMNS = tuple(jobs.c[name] for name in Job.__dataclass_fields__)
+
+
+def _job(row: Row[Any]) -> Job:
+    values = row._asdict()
+    return Job(**{**values, "status": JobStatus(values["status"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Images by state. `total` grows while the job is being planned."""
+
+    total: int
+    processing: int
+    succeeded: int
+    failed: int
+    canceled: int
+    instances: int
+    per_second: float | None  # over the last minute of work; None before the first slice
+
+
+def create_job(connection: Connection, new: NewJob) -> tuple[Job, bool]:
+    """Insert the job and its doorbell; with a known idempotency key return the job that is there.
+
+    The second value says whether the job is new. Comparing `request_sha256` is the caller's.
+    """
+    values = {
+        "id": new_id("job"),
+        "status": JobStatus.QUEUED,
+        **{name: getattr(new, name) for name in NewJob.__dataclass_fields__},
+    }
+    statement = insert(jobs).values(values).on_conflict_do_nothing().returning(*_COLUMNS)
+    row = connection.execute(statement).one_or_none()
+    if row is None:
+        return _same_idempotency_key(connection, new), False
+    job = _job(row)
+    record_event(connection, job.id, kind="job.queued")
+    outbox.ring(connection, outbox.Tasks.PLAN_JOB, job_id=job.id)
+    return job, True
+
+
+def _same_idempotency_key(connection: Connection, new: NewJob) -> Job:
+    query = select(*_COLUMNS).where(
+        jobs.c.owner_key_id == new.owner_key_id, jobs.c.idempotency_key == new.idempotency_key
+    )
+    return _job(connection.execute(query).one())
+
+
+def find_job(connection: Connection, job_id: str, *, owner_key_id: str | None = None) -> Job | None:
+    """The job, if `owner_key_id` (None: anybody) may see it."""
+    query = select(*_COLUMNS).where(jobs.c.id == job_id)
+    if owner_key_id is not None:
+        query = query.where(jobs.c.owner_key_id == owner_key_id)
+    row = connection.execute(query).one_or_none()
+    return _job(row) if row else None
+
+
+def list_jobs(
+    connection: Connection,
+    owner_key_id: str,
+    *,
+    before: str | None,
+    limit: int,
+    status: JobStatus | None = None,
+) -> list[Job]:
+    """Newest first; `before` is the id of the last job of the page before."""
+    query = select(*_COLUMNS).where(jobs.c.owner_key_id == owner_key_id)
+    if before is not None:
+        query = query.where(jobs.c.id < before)
+    if status is not None:
+        query = query.where(jobs.c.status == status)
+    rows = connection.execute(query.order_by(jobs.c.id.desc()).limit(limit))
+    return [_job(row) for row in rows]
+
+
+def progress_of(connection: Connection, job_ids: Sequence[str]) -> dict[str, Progress]:
+    """Sums over the shard rows (one per 256 images), so that no row is fought over."""
+    left = shards.c.image_count - shards.c.committed
+    query = (
+        select(
+            shards.c.job_id,
+            func.sum(shards.c.image_count),
+            func.sum(case((shards.c.status == ShardStatus.RUNNING, left), else_=0)),
+            func.sum(shards.c.succeeded),
+            func.sum(shards.c.failed),
+            func.sum(
+                case(
+                    (shards.c.status.in_((ShardStatus.CANCELED, ShardStatus.FAILED)), left),
+                    else_=0,
+                )
+            ),
+            func.sum(shards.c.instances),
+        )
+        .where(shards.c.job_id.in_(job_ids))
+        .group_by(shards.c.job_id)
+    )
+    rates = _images_per_second(connection, job_ids)
+    found = {
+        job_id: _progress(numbers, rate=rates.get(job_id))
+        for job_id, *numbers in connection.execute(query)
+    }
+    return {job_id: found.get(job_id, Progress(0, 0, 0, 0, 0, 0, None)) for job_id in job_ids}
+
+
+def _progress(sums: Sequence[Any], *, rate: float | None) -> Progress:
+    total, processing, succeeded, failed, canceled, instances = map(int, sums)
+    return Progress(total, processing, succeeded, failed, canceled, instances, rate)
+
+
+_RATES = text("""
+    SELECT job_id,
+           sum(count)::float8 / greatest(extract(epoch FROM now() - min(created_at)), 0.001)
+      FROM slices
+     WHERE job_id = ANY(:job_ids) AND status = 'committed'
+       AND committed_at > now() - interval '60 seconds'
+     GROUP BY job_id
+""")
+
+
+def _images_per_second(connection: Connection, job_ids: Sequence[str]) -> dict[str, float]:
+    """Images of the slices committed in the last minute, by the time since their first began."""
+    rows = connection.execute(_RATES, {"job_ids": list(job_ids)})
+    return {job_id: float(rate) for job_id, rate in rows}
+
+
+def request_cancel(connection: Connection, job_id: str) -> None:
+    """Wish the job's end. Pending shards end now, running ones within one batch."""
+    wished = (
+        update(jobs)
+        .where(jobs.c.id == job_id, jobs.c.cancel_requested_at.is_(None))
+        .where(jobs.c.status.in_(OPEN_JOB))
+        .values(cancel_requested_at=func.now())
+    )
+    if connection.execute(wished).rowcount:
+        record_event(connection, job_id, kind="job.cancel_requested")
+        cancel_pending_shards(connection, job_id)
+        outbox.ring(connection, outbox.Tasks.FINISH_JOB, job_id=job_id)
+
+
+def doom_job(connection: Connection, job_id: str, error: dict[str, Any]) -> None:
+    """The job as a whole cannot be done: its pending shards end now, then it fails."""
+    doomed = (
+        update(jobs)
+        .where(jobs.c.id == job_id, jobs.c.error.is_(None), jobs.c.status.in_(OPEN_JOB))
+        .values(error=error)
+    )
+    if connection.execute(doomed).rowcount:
+        record_event(connection, job_id, kind="job.error", data=error)
+        cancel_pending_shards(connection, job_id)
+        outbox.ring(connection, outbox.Tasks.FINISH_JOB, job_id=job_id)
+
+
+@dataclass(frozen=True, slots=True)
+class JobLease:
+    job_id: str
+    token: int
+    attempts: int
+
+
+def _free(lease_seconds: float) -> dict[str, Any]:
+    return {
+        "lease_token": lease_tokens.next_value(),
+        "lease_expires_at": func.now() + func.make_interval(0, 0, 0, 0, 0, 0, lease_seconds),
+    }
+
+
+_LEASE_FREE = or_(jobs.c.lease_expires_at.is_(None), jobs.c.lease_expires_at < func.now())
+_WANTED = and_(jobs.c.cancel_requested_at.is_(None), jobs.c.error.is_(None))
+_NEEDS_PLANNING = and_(jobs.c.status.in_((JobStatus.QUEUED, JobStatus.PLANNING)), _WANTED)
+_HAS_OPEN_SHARDS = exists().where(shards.c.job_id == jobs.c.id, shards.c.status.in_(OPEN_SHARD))
+_NEEDS_FINISHING = and_(
+    jobs.c.status.in_(OPEN_JOB),
+    or_(jobs.c.status == JobStatus.RUNNING, ~_WANTED),
+    ~_HAS_OPEN_SHARDS,
+)
+
+
+def claim_job(
+    connection: Connection, job_id: str, *, finishing: bool, owner: str, lease_seconds: float
+) -> JobLease | None:
+    """Take the job's lease for planning or finishing; None if it needs neither or is held."""
+    statement = (
+        update(jobs)
+        .where(jobs.c.id == job_id, _LEASE_FREE)
+        .where(_NEEDS_FINISHING if finishing else _NEEDS_PLANNING)
+        .values(
+            lease_owner=owner,
+            lease_attempts=jobs.c.lease_attempts + 1,
+            **_free(lease_seconds),
+        )
+        .returning(jobs.c.lease_token, jobs.c.lease_attempts)
+    )
+    row = connection.execute(statement).one_or_none()
+    return JobLease(job_id, row.lease_token, row.lease_attempts) if row else None
+
+
+def held_by(lease: JobLease) -> ColumnElement[bool]:
+    return and_(jobs.c.id == lease.job_id, jobs.c.lease_token == lease.token)
+
+
+def advance_plan(
+    connection: Connection, lease: JobLease, *, cursor: dict[str, Any], lease_seconds: float
+) -> None:
+    """Remember how far planning is, renew its lease, and start its attempts anew.
+
+    Raises `LeaseLost` when another planner took over or the job is no longer wanted.
+    """
+    statement = (
+        update(jobs)
+        .where(held_by(lease), _NEEDS_PLANNING)
+        .values(
+            plan_cursor=cursor,
+            lease_attempts=1,
+            lease_expires_at=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, lease_seconds),
+        )
+    )
+    if connection.execute(statement).rowcount == 0:
+        raise LeaseLost(lease.job_id)
+
+
+def renew_job(connection: Connection, lease: JobLease, *, lease_seconds: float) -> None:
+    """Keep the lease; raises `LeaseLost` when it is another's or the job is not wanted."""
+    expiry = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, lease_seconds)
+    statement = update(jobs).where(held_by(lease), _NEEDS_PLANNING)
+    if connection.execute(statement.values(lease_expires_at=expiry)).rowcount == 0:
+        raise LeaseLost(lease.job_id)
+
+
+def release_job(connection: Connection, lease: JobLease) -> None:
+    connection.execute(
+        update(jobs).where(held_by(lease)).values(lease_expires_at=None, lease_owner=None)
+    )
+
+
+def finish_job(
+    connection: Connection, lease: JobLease, *, to: JobStatus, manifest_number: int
+) -> bool:
+    """Give the job its last status and its manifest; False when the lease is another's."""
+    if not move_job(connection, lease.job_id, to=to, when=held_by(lease)):
+        return False
+    connection.execute(
+        update(jobs)
+        .where(held_by(lease))
+        .values(manifest_number=manifest_number, lease_expires_at=None, lease_owner=None)
+    )
+    return True
+
+
+def jobs_to_plan(connection: Connection, *, limit: int = 100) -> list[str]:
+    """For the sweeper: jobs whose planner was never called, or died."""
+    query = select(jobs.c.id).where(_NEEDS_PLANNING, _LEASE_FREE).limit(limit)
+    return list(connection.execute(query).scalars())
+
+
+def jobs_to_finish(connection: Connection, *, limit: int = 100) -> list[str]:
+    """For the sweeper: jobs with nothing left to run that nobody has finished."""
+    query = select(jobs.c.id).where(_NEEDS_FINISHING, _LEASE_FREE).limit(limit)
+    return list(connection.execute(query).scalars())
+
+
+def needs_finishing(connection: Connection, job_id: str) -> bool:
+    query = select(exists().where(jobs.c.id == job_id, _NEEDS_FINISHING))
+    return bool(connection.execute(query).scalar_one())
+
+
+def drop_slices(connection: Connection, job_id: str) -> None:
+    """Forget all parts of a job whose planning failed: nothing half made stays behind."""
+    connection.execute(slices.delete().where(slices.c.job_id == job_id))
+    connection.execute(
+        update(shards)
+        .where(shards.c.job_id == job_id)
+        .values(committed=0, succeeded=0, failed=0, instances=0, status=ShardStatus.CANCELED)
+    )

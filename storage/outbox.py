@@ -1,0 +1,44 @@
+"""Doorbells, written in the transaction that wants them rung. Ringing twice changes nothing."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select
+
+from storage.tables import outbox
+
+CHANNEL = "maskmill_outbox"  # LISTEN on it to hear of new rows at once
+
+
+class Tasks:
+    """Names of the Celery tasks: all that the API and the workers know of each other."""
+
+    PLAN_JOB = "maskmill.plan_job"
+    RUN_SHARDS = "maskmill.run_shards"
+    FINISH_JOB = "maskmill.finish_job"
+
+
+@dataclass(frozen=True, slots=True)
+class Bell:
+    id: int
+    task: str
+    arguments: dict[str, Any]
+
+
+def ring(connection: Connection, task: str, **arguments: Any) -> None:
+    """Have `task` called with `arguments` (ids only) once this transaction is committed."""
+    connection.execute(insert(outbox).values(task=task, arguments=arguments))
+    connection.execute(select(func.pg_notify(CHANNEL, "")))
+
+
+def take_bells(connection: Connection, *, limit: int = 100) -> list[Bell]:
+    """Remove and return the oldest bells that nobody else is ringing now."""
+    oldest = (
+        select(outbox.c.id).order_by(outbox.c.id).limit(limit).with_for_update(skip_locked=True)
+    )
+    taken = (
+        delete(outbox)
+        .where(outbox.c.id.in_(oldest))
+        .returning(outbox.c.id, outbox.c.task, outbox.c.arguments)
+    )
+    return sorted((Bell(*row) for row in connection.execute(taken)), key=lambda bell: bell.id)

@@ -1,0 +1,61 @@
+"""Every setting of the service, read from MASKMILL_* variables in one place and passed down."""
+
+from functools import cache
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def _split_commas(value: Any) -> Any:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+CommaList = Annotated[list[str], NoDecode, BeforeValidator(_split_commas)]
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="MASKMILL_", extra="ignore")
+
+    database_url: SecretStr = Field(description="postgresql+psycopg://user:password@host/name")
+    broker_url: SecretStr = Field(description="redis://:password@host:port/0 (Redis or Valkey)")
+    object_store: str = Field(
+        description="Where the service keeps its objects: s3://bucket/prefix, or file:///folder"
+    )
+    signing_secret: SecretStr = Field(description="Signs download links of a folder store")
+    s3_endpoint_url: str | None = Field(None, description="For S3 servers other than AWS")
+
+    allowed_sources: CommaList = Field(
+        default_factory=list, description="s3://bucket/prefix that jobs may read, comma separated"
+    )
+    allowed_outputs: CommaList = Field(
+        default_factory=list, description="s3://bucket/prefix that jobs may write"
+    )
+    allowed_hosts: CommaList = Field(
+        default_factory=list,
+        description="Host names (or host:port) that may be fetched although not public",
+    )
+    models: CommaList = Field(
+        default_factory=lambda: ["demo-sam3"],
+        description="Models a job may name (demo-sam3, a hub name, a directory); first is default",
+    )
+    device: str = Field("auto", description="auto, cpu, cuda or mps")
+
+    max_image_bytes: int = Field(200 * 2**20, gt=0)
+    max_image_pixels: int = Field(200_000_000, gt=0)
+    max_upload_bytes: int = Field(2 * 2**30, gt=0)
+    fetch_seconds: float = Field(30.0, gt=0, description="For one image, redirects included")
+
+    lease_seconds: float = Field(60.0, gt=0)
+    sweep_seconds: float = Field(5.0, gt=0)
+    max_shard_attempts: int = Field(20, gt=0)
+    link_seconds: int = Field(3600, gt=0, description="How long download links work")
+    log_format: str = Field("console", pattern="^(console|json)$")
+
+
+@cache
+def load_settings() -> Settings:
+    """The process's settings. Only entry points call this; everything else is handed them."""
+    return Settings()

@@ -1,0 +1,105 @@
+"""Committed slices are the result; all others own parts that nobody will read."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, and_, select, tuple_
+
+from domain.lifecycle import OPEN_SHARD
+from storage.tables import shards, slices
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    shard_number: int
+    start: int
+    count: int
+    failed: int
+    first_image_index: int
+    annotations_key: str
+    images_key: str
+    parts: dict[str, Any]
+
+
+_COLUMNS = tuple(slices.c[name] for name in Slice.__dataclass_fields__)
+_COMMITTED = slices.c.status == "committed"
+_ORDER = (slices.c.shard_number, slices.c.start)
+
+
+def committed_slices(
+    connection: Connection, job_id: str, *, after: tuple[int, int] = (-1, -1), limit: int
+) -> list[Slice]:
+    """A page in image order; `after` is (shard_number, start) of the last slice seen."""
+    query = (
+        select(*_COLUMNS)
+        .where(slices.c.job_id == job_id, _COMMITTED, tuple_(*_ORDER) > after)
+        .order_by(*_ORDER)
+        .limit(limit)
+    )
+    return [Slice(*row) for row in connection.execute(query)]
+
+
+def slices_with_failures(
+    connection: Connection, job_id: str, *, from_index: int, limit: int
+) -> list[Slice]:
+    """Slices with failed images whose last image is `from_index` or later, in image order."""
+    query = (
+        select(*_COLUMNS)
+        .where(slices.c.job_id == job_id, _COMMITTED, slices.c.failed > 0)
+        .where(slices.c.first_image_index + slices.c.count > from_index)
+        .order_by(slices.c.first_image_index)
+        .limit(limit)
+    )
+    return [Slice(*row) for row in connection.execute(query)]
+
+
+def slice_of_image(connection: Connection, job_id: str, image_index: int) -> Slice | None:
+    """The committed slice that holds an image; None while the image has no outcome."""
+    query = select(*_COLUMNS).where(
+        slices.c.job_id == job_id,
+        _COMMITTED,
+        slices.c.first_image_index <= image_index,
+        slices.c.first_image_index + slices.c.count > image_index,
+    )
+    row = connection.execute(query).one_or_none()
+    return Slice(*row) if row else None
+
+
+def all_committed_slices(connection: Connection, job_id: str) -> Iterator[Slice]:
+    query = select(*_COLUMNS).where(slices.c.job_id == job_id, _COMMITTED).order_by(*_ORDER)
+    for row in connection.execution_options(yield_per=1000).execute(query):
+        yield Slice(*row)
+
+
+@dataclass(frozen=True, slots=True)
+class LooseSlice:
+    """A slice whose runner is gone and whose shard has ended: its parts are to be deleted."""
+
+    job_id: str
+    shard_number: int
+    start: int
+    token: int
+    annotations_key: str
+    images_key: str
+
+
+def loose_slices(connection: Connection, *, limit: int = 500) -> list[LooseSlice]:
+    columns = tuple(slices.c[name] for name in LooseSlice.__dataclass_fields__)
+    query = (
+        select(*columns)
+        .join(
+            shards,
+            and_(shards.c.job_id == slices.c.job_id, shards.c.number == slices.c.shard_number),
+        )
+        .where(slices.c.status != "committed", ~shards.c.status.in_(OPEN_SHARD))
+        .order_by(slices.c.created_at)
+        .limit(limit)
+    )
+    return [LooseSlice(*row) for row in connection.execute(query)]
+
+
+def forget_slices(connection: Connection, loose: Sequence[LooseSlice]) -> None:
+    key = (slices.c.job_id, slices.c.shard_number, slices.c.start, slices.c.token)
+    values = [(s.job_id, s.shard_number, s.start, s.token) for s in loose]
+    connection.execute(slices.delete().where(tuple_(*key).in_(values)))

@@ -1,0 +1,194 @@
+"""The schema. Times are the database's (`now()`); counts of images live in shard rows only."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Sequence,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+Time = DateTime(timezone=True)
+
+
+def _created_at() -> Column[object]:
+    return Column("created_at", Time, nullable=False, server_default=func.now())
+
+
+# Every lease gets the next number: a runner that holds an older one can change nothing.
+lease_tokens = Sequence("lease_tokens", metadata=metadata, data_type=BigInteger)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("secret_sha256", LargeBinary, nullable=False, unique=True),
+    Column("is_admin", Boolean, nullable=False),
+    _created_at(),
+    Column("revoked_at", Time),
+)
+
+models = Table(  # what the workers say of the networks they have loaded
+    "models",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("tokenizer_json", Text, nullable=False),
+    Column("text_tokens", Integer, nullable=False),
+    Column("queries", Integer, nullable=False),
+    Column("image_size", Integer, nullable=False),
+    Column("weights_sha256", Text, nullable=False),
+    Column("published_at", Time, nullable=False, server_default=func.now()),
+)
+
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner_key_id", Text, ForeignKey("api_keys.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    # A folder of the operator's own machine; only the operator's command line sets it.
+    Column("local_root", Text),
+    _created_at(),
+    Index(None, "owner_key_id", "id"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner_key_id", Text, ForeignKey("api_keys.id"), nullable=False),
+    Column("name", Text),
+    Column("status", Text, nullable=False),
+    Column("priority", Integer, nullable=False, server_default=text("0")),
+    Column("model", Text, nullable=False),
+    Column("floor", Double, nullable=False),
+    Column("prompts", JSONB, nullable=False),
+    Column("source", JSONB, nullable=False),
+    Column("output", Text),
+    Column("idempotency_key", Text),
+    Column("request_sha256", Text, nullable=False),
+    # Wishes. A cancel keeps what is done; an error ends the job as failed.
+    Column("cancel_requested_at", Time),
+    Column("error", JSONB),
+    # Planning: where to go on. The lease is the planner's, and at the end the finisher's.
+    Column("plan_cursor", JSONB),
+    Column("lease_token", BigInteger),
+    Column("lease_owner", Text),
+    Column("lease_expires_at", Time),
+    Column("lease_attempts", Integer, nullable=False, server_default=text("0")),
+    Column("manifest_number", Integer, nullable=False, server_default=text("0")),
+    _created_at(),
+    Column("planning_at", Time),
+    Column("running_at", Time),
+    Column("finished_at", Time),
+    UniqueConstraint("owner_key_id", "idempotency_key"),
+    Index(None, "owner_key_id", "id"),
+    Index(
+        "ix_jobs_open",
+        "priority",
+        "created_at",
+        postgresql_where=text("status IN ('queued', 'planning', 'running')"),
+    ),
+)
+
+shards = Table(
+    "shards",
+    metadata,
+    Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("first_image_index", BigInteger, nullable=False),
+    Column("image_count", Integer, nullable=False),
+    Column("committed", Integer, nullable=False, server_default=text("0")),
+    Column("succeeded", Integer, nullable=False, server_default=text("0")),
+    Column("failed", Integer, nullable=False, server_default=text("0")),
+    Column("instances", BigInteger, nullable=False, server_default=text("0")),
+    # Runs begun since the last committed slice, counted before each begins.
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("available_at", Time, nullable=False, server_default=func.now()),
+    Column("lease_token", BigInteger),
+    Column("lease_owner", Text),
+    Column("lease_expires_at", Time),
+    Column("last_error", Text),
+    Index(
+        "ix_shards_open",
+        "job_id",
+        "number",
+        postgresql_where=text("status IN ('pending', 'running')"),
+    ),
+)
+
+slices = Table(
+    "slices",
+    metadata,
+    Column("job_id", Text, primary_key=True),
+    Column("shard_number", Integer, primary_key=True),
+    Column("start", Integer, primary_key=True),
+    Column("token", BigInteger, primary_key=True),
+    Column("count", Integer, nullable=False),
+    # open, committed, lost (its runner died), released (its runner gave the shard back)
+    Column("status", Text, nullable=False),
+    Column("annotations_key", Text, nullable=False),
+    Column("images_key", Text, nullable=False),
+    Column("parts", JSONB),  # sizes, rows and checksums of the two files once committed
+    Column("failed", Integer, nullable=False, server_default=text("0")),
+    Column("first_image_index", BigInteger, nullable=False),
+    Column("committed_at", Time),
+    _created_at(),
+    ForeignKeyConstraint(
+        ["job_id", "shard_number"], ["shards.job_id", "shards.number"], ondelete="CASCADE"
+    ),
+    Index("ix_slices_committed_at", "job_id", "committed_at"),
+    Index(
+        "ix_slices_failed",
+        "job_id",
+        "first_image_index",
+        postgresql_where=text("failed > 0 AND status = 'committed'"),
+    ),
+    Index("ix_slices_loose", "created_at", postgresql_where=text("status <> 'committed'")),
+)
+
+outbox = Table(  # doorbells to ring once the transaction that wants them is committed
+    "outbox",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("task", Text, nullable=False),
+    Column("arguments", JSONB, nullable=False),
+    _created_at(),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("shard_number", Integer),
+    Column("kind", Text, nullable=False),
+    Column("data", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("at", Time, nullable=False, server_default=func.now()),
+    Index(None, "job_id", "id"),
+)
