@@ -8,6 +8,8 @@ from domain.prompts import PROMPTS_PER_PASS
 
 MAX_SHARD_IMAGES = 256
 MAX_SLICE_IMAGES = 64
+FIRST_SLICE_IMAGES = 8  # until it is known how long an image takes
+SLICE_SECONDS = 3.0  # what a crash costs at most, and how often progress is seen
 PASSES_PER_SHARD = 1024  # image x prompt-group passes: keeps a shard to a few minutes
 
 
@@ -15,6 +17,11 @@ def images_per_shard(prompt_count: int) -> int:
     """At most 256, fewer when every image takes many passes of 16 prompts."""
     passes = max(1, ceil(prompt_count / PROMPTS_PER_PASS))
     return max(1, min(MAX_SHARD_IMAGES, PASSES_PER_SHARD // passes))
+
+
+def images_per_slice(seconds_per_image: float) -> int:
+    """At most 64, fewer where images are slow, so that work is committed every few seconds."""
+    return max(1, min(MAX_SLICE_IMAGES, int(SLICE_SECONDS / max(seconds_per_image, 1e-9))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +52,16 @@ class NextSlice:
     blamed: bool = False
 
 
-def next_slice(position: int, *, shard_images: int, lost: Sequence[Span]) -> NextSlice:
-    """Choose the slice that starts at `position`.
+def next_slice(
+    position: int, *, shard_images: int, lost: Sequence[Span], most: int = MAX_SLICE_IMAGES
+) -> NextSlice:
+    """Choose the slice that starts at `position`, of `most` images at most.
 
     `lost` are the slices that earlier runners of this shard had in flight when they died. A
     region that has killed a worker is run in eighths of the smallest loss there, so that a
     poison image stands alone after two more losses. Alone and lost twice, it is blamed.
     """
-    room = min(MAX_SLICE_IMAGES, shard_images - position)
+    room = min(most, shard_images - position)
     suspects = [span for span in lost if span.covers(position)]
     if not suspects:
         return NextSlice(Span(position, room))

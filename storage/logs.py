@@ -26,13 +26,27 @@ def configure_logging(log_format: str) -> None:
             *_renderers(log_format),
         ],
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Stderr()
     handler.setFormatter(formatter)
-    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+    root = logging.getLogger()
+    root.handlers = [h for h in root.handlers if not isinstance(h, _Stderr)] + [handler]
+    root.setLevel(logging.INFO)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # logs whole URLs, signatures included
+
+
+class _Stderr(logging.Handler):
+    """Writes to what is sys.stderr at that moment; called again, the latest one counts."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stderr.write(self.format(record) + "\n")
+            sys.stderr.flush()
+        except Exception:
+            self.handleError(record)
 
 
 def _renderers(log_format: str) -> list[structlog.types.Processor]:
     if log_format == "json":
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]

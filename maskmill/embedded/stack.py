@@ -1,6 +1,7 @@
 """The whole service on one machine: starts every process in order, keeps them, stops them."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from maskmill.embedded.postgres import (
     reachable_home,
     server_owner,
 )
+from maskmill.embedded.private_files import write_private
 from maskmill.embedded.supervisor import LOOK_SECONDS, Supervisor, failure
 from maskmill.embedded.valkey import ValkeyServer
 
@@ -170,14 +172,18 @@ class EmbeddedStack:
         return self._supervisor.process_ids()
 
     def command(self, *argv: str) -> subprocess.CompletedProcess[str]:
-        """Runs one command with the stack's environment, as `python -m storage.x` for one.
+        """Runs one command with the stack's environment, its address and its key.
 
         Raises StackError with its output when it fails.
         """
         done = subprocess.run(  # noqa: S603 - the caller's own command
             argv,
             cwd=CODE_FOLDER,
-            env=self.environment,
+            env={
+                **self.environment,
+                "MASKMILL_URL": self.url,
+                "MASKMILL_API_KEY": self.api_key,
+            },
             capture_output=True,
             text=True,
             check=False,
@@ -221,6 +227,7 @@ class EmbeddedStack:
         port = claimed_port(options.host, options.port)
         postgres, valkey = self._start_servers(secrets)
         self.environment = self._service_environment(secrets, postgres, valkey)
+        self._leave_for_doctor()
         logs = self.folder.logs
         for child in preparing_children(
             api_key=secrets.api_key, environment=self.environment, logs=logs
@@ -283,6 +290,11 @@ class EmbeddedStack:
             "MASKMILL_SIGNING_SECRET": secrets.signing_secret,
             **self.options.extra_environment,
         }
+
+    def _leave_for_doctor(self) -> None:
+        """What `maskmill doctor` has to know, with passwords: for this user's eyes only."""
+        settings = {k: v for k, v in self.environment.items() if k.startswith("MASKMILL_")}
+        write_private(self.folder.path / "service.json", json.dumps(settings))
 
     def _run_to_end(self, spec: ChildSpec) -> None:
         process = self._supervisor.start_once(spec)

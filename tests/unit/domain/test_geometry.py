@@ -20,7 +20,7 @@ def test_a_box_that_exists_is_finite_and_has_an_inside(
         corners = (x0, y0, x1, y1)
         assert not all(map(math.isfinite, corners)) or not (x1 > x0 and y1 > y0)
     else:
-        assert math.isfinite(box.x0 + box.y0)
+        assert all(map(math.isfinite, (box.x0, box.y0, box.x1, box.y1)))
         assert box.x1 > box.x0
         assert box.y1 > box.y0
 

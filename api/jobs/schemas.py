@@ -1,0 +1,162 @@
+"""Jobs as JSON."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, Field, model_validator
+
+from api.documents import NextCursor, RequestDocument
+from domain.documents import JobPromptDocument
+from domain.lifecycle import JobStatus
+from domain.prompts import MAX_JOB_PROMPTS
+from storage.manifests import manifest_kind
+from storage.object_keys import dataset_file
+from storage.object_store import split_s3_uri
+
+DEFAULT_FLOOR = 0.1
+
+
+def _s3_uri(uri: str) -> str:
+    """Raises `InvalidRequest`, a ValueError: no local path and no other scheme over REST."""
+    split_s3_uri(uri)
+    return uri
+
+
+def _manifest_name(name: str) -> str:
+    manifest_kind(name)
+    return name
+
+
+def _dataset_path(path: str) -> str:
+    dataset_file("", path)
+    return path
+
+
+S3Uri = Annotated[str, Field(max_length=2048), AfterValidator(_s3_uri)]
+ManifestUri = Annotated[S3Uri, AfterValidator(_manifest_name)]
+DatasetManifest = Annotated[
+    str, Field(max_length=1024), AfterValidator(_dataset_path), AfterValidator(_manifest_name)
+]
+
+
+class PrefixSource(RequestDocument):
+    """Every image below a prefix of a bucket."""
+
+    type: Literal["prefix"]
+    uri: S3Uri = Field(examples=["s3://bucket/photos/"])
+
+
+class ManifestSource(RequestDocument):
+    """The images that a manifest names: JSON lines, CSV, Parquet, or a URI a line."""
+
+    type: Literal["manifest"]
+    uri: ManifestUri = Field(examples=["s3://bucket/images.jsonl"])
+
+
+class DatasetSource(RequestDocument):
+    """Uploaded images: all of them, or those that a manifest among them names."""
+
+    type: Literal["dataset"]
+    id: str = Field(max_length=64, examples=["ds_01k5a0c6w7fj4m2n9s8r3t1v5x"])
+    manifest: DatasetManifest | None = None
+
+
+Source = Annotated[PrefixSource | ManifestSource | DatasetSource, Field(discriminator="type")]
+
+
+class JobRequest(RequestDocument):
+    """What to label, and what to look for."""
+
+    source: Source
+    prompts: list[JobPromptDocument] = Field(
+        default_factory=list,
+        max_length=MAX_JOB_PROMPTS,
+        description="1 to 256; may be empty where a manifest's items bring their own",
+    )
+    name: str | None = Field(None, max_length=200)
+    model: str | None = Field(None, max_length=1024, description="The service's first by default")
+    floor: float = Field(
+        DEFAULT_FLOOR, ge=0, le=1, description="Instances with a lower score are not kept"
+    )
+    output: S3Uri | None = Field(
+        None, description="Write the results here; by default the service keeps them"
+    )
+    priority: int = Field(0, ge=-100, le=100, description="Higher runs first")
+
+    @model_validator(mode="after")
+    def _check_prompts(self) -> Self:
+        manifest = self.source.type == "manifest" or (
+            self.source.type == "dataset" and self.source.manifest is not None
+        )
+        if not self.prompts and not manifest:
+            raise ValueError("give at least one prompt")
+        return self
+
+
+class Counts(BaseModel):
+    """Images. What is not in the other four waits; `total` grows while the job is planned."""
+
+    total: int
+    processing: int
+    succeeded: int
+    failed: int
+    canceled: int
+
+
+class JobError(BaseModel):
+    """Why the job as a whole could not be done."""
+
+    code: str
+    message: str
+    line: int | None = Field(None, description="Of the manifest, from 1")
+
+
+class JobLinks(BaseModel):
+    self: str
+    events: str
+    errors: str
+    results: str
+    manifest: str
+    cancel: str
+
+
+class JobDocument(BaseModel):
+    id: str
+    name: str | None
+    status: JobStatus
+    priority: int
+    model: str
+    floor: float
+    prompts: list[JobPromptDocument]
+    source: Source
+    output: str | None
+    counts: Counts
+    total_is_final: bool
+    instances: int = Field(description="Found so far, with a score of `floor` or more")
+    rate: float | None = Field(description="Images per second over the last minute of work")
+    eta_seconds: float | None = Field(description="Known once the total is")
+    error: JobError | None
+    created_at: datetime
+    planning_at: datetime | None
+    running_at: datetime | None
+    finished_at: datetime | None
+    cancel_requested_at: datetime | None
+    links: JobLinks
+
+
+class JobPage(BaseModel):
+    data: list[JobDocument]
+    next_cursor: NextCursor
+
+
+class EventDocument(BaseModel):
+    id: int
+    at: datetime
+    kind: str = Field(examples=["job.planning", "shard.running"])
+    shard_number: int | None
+    data: dict[str, Any]
+
+
+class EventPage(BaseModel):
+    data: list[EventDocument]
+    next_cursor: NextCursor

@@ -1,0 +1,30 @@
+"""/v1/models"""
+
+from fastapi import APIRouter
+
+from api.auth import Caller
+from api.context import RequestContext
+from api.models.schemas import ModelDocument, ModelLimitsDocument, ModelList
+from storage.models import PublishedModel, find_model
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+
+@router.get("")
+def list_models(context: RequestContext, _caller: Caller) -> ModelList:
+    """The models that a job may name."""
+    names = context.settings.models
+    with context.database.begin() as connection:
+        published = {name: find_model(connection, name) for name in names}
+    return ModelList(
+        data=[
+            ModelDocument(name=name, is_default=name == names[0], limits=_limits(published[name]))
+            for name in names
+        ]
+    )
+
+
+def _limits(model: PublishedModel | None) -> ModelLimitsDocument | None:
+    if model is None:
+        return None
+    return ModelLimitsDocument.model_validate(model.limits, from_attributes=True)

@@ -1,0 +1,112 @@
+"""`maskmill jobs`, `show`, `watch`, `cancel`"""
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from maskmill.cli.options import AsJson, JobId
+
+if TYPE_CHECKING:
+    from maskmill.client import Client, Job
+
+
+def jobs(
+    status: Annotated[
+        str | None, typer.Option(help="queued, planning, running, succeeded, failed or canceled.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List your jobs, newest first."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from maskmill.client import Client
+
+    with Client() as client:
+        found = client.list_jobs(status=status, limit=limit)
+    if as_json:
+        typer.echo(json.dumps([job.model_dump(mode="json") for job in found], indent=2))
+        return
+    table = Table("job", "name", "status", "images", "failed", "created", box=None)
+    for job in found:
+        images = f"{job.counts.succeeded:,} of {job.counts.total:,}"
+        failed = f"{job.counts.failed:,}"
+        table.add_row(job.id, job.name or "", job.status, images, failed, _time(job.created_at))
+    Console().print(table)
+
+
+def show(job_id: JobId, as_json: AsJson = False) -> None:
+    """Show everything about a job."""
+    from maskmill.client import Client
+
+    with Client() as client:
+        job = client.get_job(job_id)
+    if as_json:
+        typer.echo(job.model_dump_json(indent=2))
+        return
+    for name, value in _facts(job):
+        typer.echo(f"{name:<10}{value}")
+
+
+def watch(job_id: JobId) -> None:
+    """Watch a job until it ends. Ctrl-C stops watching, not the job.
+
+    Ends with 0 when the job succeeded, also with failed images.
+    """
+    from maskmill.client import Client
+
+    with Client() as client:
+        watch_and_exit(client, job_id)
+
+
+def cancel(job_id: JobId) -> None:
+    """End a job soon; what is labelled stays."""
+    from maskmill.client import Client
+
+    with Client() as client:
+        job = client.cancel(job_id)
+    typer.echo(f"{job.id} is being canceled" if not job.ended else f"{job.id} is canceled")
+
+
+def watch_and_exit(client: "Client", job_id: str) -> None:
+    from maskmill.cli.progress import outcome_line, watch_job
+
+    try:
+        job = watch_job(client, job_id)
+    except KeyboardInterrupt:
+        typer.echo(f"The job goes on: maskmill watch {job_id}", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(outcome_line(job), err=True)
+    raise typer.Exit(0 if job.status == "succeeded" else 1)
+
+
+def _facts(job: "Job") -> list[tuple[str, str]]:
+    from maskmill.cli.progress import outcome_line
+
+    times = {
+        "created": job.created_at,
+        "planning": job.planning_at,
+        "running": job.running_at,
+        "finished": job.finished_at,
+    }
+    prompts = ", ".join(
+        f"{p.text} ({p.class_name})" if p.class_name else p.text for p in job.prompts
+    )
+    return [
+        ("job", job.id),
+        *([("name", job.name)] if job.name else []),
+        ("status", outcome_line(job)),
+        ("images", f"{job.counts.done:,} of {job.counts.total:,} done"),
+        ("source", " ".join(value for value in job.source.values() if value)),
+        ("prompts", prompts or "those of the manifest"),
+        ("model", f"{job.model}, floor {job.floor:g}"),
+        ("output", job.output or "kept by the service"),
+        *((name, _time(time)) for name, time in times.items() if time),
+    ]
+
+
+def _time(time: datetime) -> str:
+    return time.astimezone().strftime("%Y-%m-%d %H:%M:%S")

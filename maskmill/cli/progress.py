@@ -1,0 +1,89 @@
+"""Progress bars, drawn on stderr so that stdout stays free for results."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from maskmill.answers import Job
+from maskmill.client import Client, FileProgress
+
+
+def watch_job(client: Client, job_id: str) -> Job:
+    """Show a job's progress until it has ended. Ctrl-C raises, and does not end the job."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[images]}"),
+        TextColumn("{task.fields[speed]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=None, images="", speed="")
+
+        def show(job: Job) -> None:
+            progress.update(
+                task,
+                description=_state(job),
+                completed=job.counts.done,
+                total=_total(job),
+                images=_images(job),
+                speed=_speed(job),
+            )
+
+        return client.wait(job_id, show)
+
+
+@contextmanager
+def file_bar(verb: str) -> Iterator[FileProgress]:
+    """For uploads and downloads: call what it yields with (files done, files in all)."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f} files"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(verb, total=0)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def outcome_line(job: Job) -> str:
+    """What became of a job, in one line."""
+    counts = job.counts
+    line = f"{job.status}: {counts.succeeded:,} images labelled, {job.instances:,} instances"
+    line += f", {counts.failed:,} failed" if counts.failed else ""
+    line += f", {counts.canceled:,} not done" if counts.canceled else ""
+    if job.error is None:
+        return line
+    where = f"line {job.error.line}: " if job.error.line is not None else ""
+    return f"{job.status}: {where}{job.error.message} ({job.error.code})"
+
+
+def _state(job: Job) -> str:
+    return "canceling" if job.cancel_requested_at and not job.ended else str(job.status)
+
+
+def _total(job: Job) -> int | None:
+    """None makes the bar pulse."""
+    return job.counts.total if job.total_is_final or job.ended else None
+
+
+def _images(job: Job) -> str:
+    more = "" if job.total_is_final or job.ended else "+"
+    failed = f", {job.counts.failed:,} failed" if job.counts.failed else ""
+    return f"{job.counts.done:,} of {job.counts.total:,}{more} images{failed}"
+
+
+def _speed(job: Job) -> str:
+    if job.ended or job.rate is None:
+        return ""
+    left = f", {duration(job.eta_seconds)} left" if job.eta_seconds is not None else ""
+    return f"{job.rate:,.1f} images/s{left}"
+
+
+def duration(seconds: float) -> str:
+    """`3 h 12 min`, `4 min 5 s`, `12 s`"""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600:,} h {whole % 3600 // 60} min"
+    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"

@@ -1,0 +1,284 @@
+"""The service from Python, typed: `from maskmill import Client`."""
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
+
+from domain.documents import JobPromptDocument
+from domain.file_kinds import is_image_name, is_manifest_name
+from domain.result_manifest import ResultManifest
+from maskmill.answers import (
+    Answer,
+    Dataset,
+    Event,
+    FailedImage,
+    ImageAnnotations,
+    Job,
+    Key,
+    LinkedPart,
+    Model,
+    NewKey,
+)
+from maskmill.connection import (
+    ApiError,
+    Connection,
+    MaskmillError,
+    ServiceUnreachableError,
+)
+
+__all__ = ["ApiError", "Client", "Job", "MaskmillError", "ServiceUnreachableError"]
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+_UPLOADS_AT_ONCE = 8
+_UPLOADS_AHEAD = 256
+_PAGE = 500
+
+AnswerT = TypeVar("AnswerT", bound=Answer)
+FileProgress = Callable[[int, int], None]
+"""Called with (files done, files in all)."""
+
+
+class Client:
+    """Thread safe; use it in a `with` or call `close`.
+
+    `url` and `api_key` are MASKMILL_URL and MASKMILL_API_KEY by default. Raises `ApiError` when
+    the service refuses and `ServiceUnreachableError` when it does not answer; what may be sent
+    twice is retried for some seconds first.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout_seconds: float = 60.0,
+    ) -> None:
+        self._connection = Connection(
+            url or os.environ.get("MASKMILL_URL") or DEFAULT_URL,
+            api_key or os.environ.get("MASKMILL_API_KEY"),
+            timeout_seconds=timeout_seconds,
+        )
+        self.url = self._connection.url
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    # Jobs
+
+    def create_job(
+        self,
+        source: str | Mapping[str, Any],
+        prompts: Sequence[JobPromptDocument | str] = (),
+        *,
+        idempotency_key: str | None = None,
+        **options: Any,
+    ) -> Job:
+        """Label `source`: s3://bucket/prefix, an s3:// manifest, or a source as the API has it.
+
+        `options` are `name`, `model`, `floor`, `output` and `priority`; those that are None are
+        left to the service. Call again with the same `idempotency_key` for the same job.
+        """
+        body = {
+            "source": s3_source(source) if isinstance(source, str) else dict(source),
+            "prompts": [_prompt(prompt) for prompt in prompts],
+            **{name: value for name, value in options.items() if value is not None},
+        }
+        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        answer = self._connection.json("POST", "/v1/jobs", json=body, headers=headers)
+        return Job.model_validate(answer)
+
+    def submit_folder(
+        self,
+        folder: Path,
+        prompts: Sequence[JobPromptDocument | str],
+        *,
+        on_progress: FileProgress | None = None,
+        **options: Any,
+    ) -> Job:
+        """Upload a folder's images and label them; `options` as for `create_job`."""
+        dataset = self.create_dataset(options.get("name") or folder.resolve().name)
+        names = image_names(folder)
+        self.upload_files(dataset.id, folder, names, on_progress=on_progress)
+        return self.create_job(dataset_source(dataset.id), prompts, **options)
+
+    def get_job(self, job_id: str) -> Job:
+        return self._get(Job, f"/v1/jobs/{_segment(job_id)}")
+
+    def iter_jobs(self, *, status: str | None = None) -> Iterator[Job]:
+        """Newest first, read page by page as you go on."""
+        return self._pages(Job, "/v1/jobs", status=status)
+
+    def list_jobs(self, *, status: str | None = None, limit: int = 50) -> list[Job]:
+        return list(islice(self.iter_jobs(status=status), limit))
+
+    def cancel(self, job_id: str) -> Job:
+        path = f"/v1/jobs/{_segment(job_id)}/cancel"
+        return Job.model_validate(self._connection.json("POST", path))
+
+    def wait(
+        self,
+        job_id: str,
+        on_progress: Callable[[Job], None] | None = None,
+        *,
+        poll_seconds: float = 0.5,
+        timeout_seconds: float | None = None,
+    ) -> Job:
+        """Until the job has ended, well or not; `TimeoutError` when that takes too long."""
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        while True:
+            job = self.get_job(job_id)
+            if on_progress:
+                on_progress(job)
+            if job.ended:
+                return job
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"{job_id} is still {job.status} after {timeout_seconds} s")
+            time.sleep(poll_seconds)
+
+    def events(self, job_id: str) -> Iterator[Event]:
+        return self._pages(Event, f"/v1/jobs/{_segment(job_id)}/events")
+
+    # Results
+
+    def errors(self, job_id: str, *, code: str | None = None) -> Iterator[FailedImage]:
+        """Images that could not be labelled, also while the job runs."""
+        return self._pages(FailedImage, f"/v1/jobs/{_segment(job_id)}/errors", code=code)
+
+    def results(self, job_id: str) -> Iterator[LinkedPart]:
+        """The Parquet parts written so far, with links that work for a while."""
+        return self._pages(LinkedPart, f"/v1/jobs/{_segment(job_id)}/results")
+
+    def manifest(self, job_id: str) -> ResultManifest:
+        answer = self._connection.json("GET", f"/v1/jobs/{_segment(job_id)}/manifest")
+        return ResultManifest.model_validate(answer)
+
+    def download(self, url: str) -> bytes:
+        """The bytes behind a part's link."""
+        return self._connection.download(url)
+
+    def annotations(
+        self, job_id: str, image_index: int, *, min_score: float | None = None
+    ) -> ImageAnnotations:
+        path = f"/v1/jobs/{_segment(job_id)}/images/{image_index}/annotations"
+        return self._get(ImageAnnotations, path, min_score=min_score)
+
+    # Datasets
+
+    def create_dataset(self, name: str) -> Dataset:
+        body = {"name": name}
+        answer = self._connection.json("POST", "/v1/datasets", json=body, repeatable=False)
+        return Dataset.model_validate(answer)
+
+    def iter_datasets(self) -> Iterator[Dataset]:
+        return self._pages(Dataset, "/v1/datasets")
+
+    def upload_file(self, dataset_id: str, path: str, file: Path) -> None:
+        """Store `file` as `path` of the dataset, replacing what is there."""
+        address = f"/v1/datasets/{_segment(dataset_id)}/files/{quote(path)}"
+        with file.open("rb") as opened:
+            self._connection.put(address, opened)
+
+    def upload_files(
+        self,
+        dataset_id: str,
+        folder: Path,
+        names: Sequence[str],
+        *,
+        on_progress: FileProgress | None = None,
+    ) -> None:
+        """Several at once; `names` are relative to `folder` and keep their names."""
+        report = on_progress or (lambda _sent, _total: None)
+        report(0, len(names))
+        rest = iter(names)
+        sent = 0
+        with ThreadPoolExecutor(_UPLOADS_AT_ONCE) as pool:
+            while ahead := list(islice(rest, _UPLOADS_AHEAD)):
+                for _ in pool.map(lambda n: self.upload_file(dataset_id, n, folder / n), ahead):
+                    sent += 1
+                    report(sent, len(names))
+
+    # Keys, models, health
+
+    def create_key(self, name: str, *, is_admin: bool = False) -> NewKey:
+        body = {"name": name, "is_admin": is_admin}
+        answer = self._connection.json("POST", "/v1/keys", json=body, repeatable=False)
+        return NewKey.model_validate(answer)
+
+    def iter_keys(self) -> Iterator[Key]:
+        return self._pages(Key, "/v1/keys")
+
+    def revoke_key(self, key_id: str) -> Key:
+        answer = self._connection.json("DELETE", f"/v1/keys/{_segment(key_id)}")
+        return Key.model_validate(answer)
+
+    def models(self) -> list[Model]:
+        answer = self._connection.json("GET", "/v1/models")
+        return [Model.model_validate(entry) for entry in answer["data"]]
+
+    def health(self) -> bool:
+        """Whether the service answers at all."""
+        return bool(self._connection.json("GET", "/healthz")["status"] == "ok")
+
+    def _get(self, kind: type[AnswerT], path: str, **query: Any) -> AnswerT:
+        answer = self._connection.json("GET", path, params=_present(query))
+        return kind.model_validate(answer)
+
+    def _pages(self, kind: type[AnswerT], path: str, **query: Any) -> Iterator[AnswerT]:
+        cursor: str | None = None
+        while True:
+            params = _present({**query, "limit": _PAGE, "cursor": cursor})
+            page = self._connection.json("GET", path, params=params)
+            for entry in page["data"]:
+                yield kind.model_validate(entry)
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
+
+
+def s3_source(uri: str) -> dict[str, str]:
+    """A manifest by its suffix, else a prefix."""
+    return {"type": "manifest" if is_manifest_name(uri) else "prefix", "uri": uri}
+
+
+def dataset_source(dataset_id: str, *, manifest: str | None = None) -> dict[str, str]:
+    source = {"type": "dataset", "id": dataset_id}
+    return source if manifest is None else {**source, "manifest": manifest}
+
+
+def image_names(folder: Path) -> list[str]:
+    """Images of a folder and the folders in it, relative, in order; hidden ones are left out."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if is_image_name(path.name))
+    visible = (path for path in paths if not any(part.startswith(".") for part in path.parts))
+    return sorted(path.as_posix() for path in visible if (folder / path).is_file())
+
+
+def _prompt(prompt: JobPromptDocument | str) -> dict[str, Any]:
+    if isinstance(prompt, str):
+        return {"text": prompt}
+    return prompt.model_dump(exclude_none=True)
+
+
+def _segment(value: str) -> str:
+    return quote(value, safe="")
+
+
+def _present(query: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in query.items() if value is not None}

@@ -1,0 +1,135 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from api.app import create_app
+from domain.prompts import ModelLimits
+from storage.models import PublishedModel, publish_model
+from storage.settings import Settings
+from tests.integration.api.conftest import Api
+
+
+def failing(client: TestClient) -> tuple[int, set[str]]:
+    answer = client.get("/readyz")
+    assert answer.json()["ready"] is (answer.status_code == 200)
+    return answer.status_code, {c["check"] for c in answer.json()["checks"] if not c["ok"]}
+
+
+def test_the_root_says_hello_with_links_that_answer(api: Api) -> None:
+    hello = api.client.get("/").json()
+    assert hello["service"] == "maskmill"
+    for name in ("openapi", "health", "documentation"):
+        assert api.client.get(hello["links"][name]).status_code == 200
+
+
+def test_a_service_with_all_its_parts_is_ready(settings: Settings, broker_url: str) -> None:
+    whole = settings.model_copy(update={"broker_url": SecretStr(broker_url)})
+    with TestClient(create_app(whole)) as client:
+        assert failing(client) == (200, set())
+
+
+def test_readiness_names_what_is_missing(
+    settings: Settings, broker_url: str, empty_database_url: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "lost"
+    folder.mkdir()
+    broken = settings.model_copy(
+        update={
+            "database_url": SecretStr(empty_database_url),
+            "broker_url": SecretStr(broker_url),
+            "object_store": folder.as_uri(),
+        }
+    )
+    with TestClient(create_app(broken)) as client:
+        folder.rmdir()
+        folder.write_bytes(b"in the way")
+        assert failing(client) == (503, {"migrations", "object store"})
+        assert client.get("/healthz").status_code == 200
+
+
+def test_a_database_that_is_away_makes_answers_503_not_500(settings: Settings) -> None:
+    url = "postgresql+psycopg://nobody:secret-word@127.0.0.1:1/none"
+    away = settings.model_copy(update={"database_url": SecretStr(url)})
+    with TestClient(create_app(away), raise_server_exceptions=False) as client:
+        answer = client.get("/v1/jobs", headers={"Authorization": "Bearer mm_x"})
+        assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+        assert "retry-after" in answer.headers
+        status, missing = failing(client)
+        assert (status, missing) == (503, {"database", "broker"})
+        assert "secret-word" not in client.get("/readyz").text
+
+
+def test_models_are_listed_with_their_limits_once_a_worker_has_said_them(api: Api) -> None:
+    first = api.as_alice("GET", "/v1/models").json()["data"]
+    assert first == [
+        {"name": "demo-sam3", "is_default": True, "limits": None},
+        {"name": "facebook/sam3", "is_default": False, "limits": None},
+    ]
+    limits = ModelLimits(text_tokens=32, queries=200, image_size=1008)
+    with api.database.begin() as connection:
+        publish_model(connection, PublishedModel("demo-sam3", limits, "{}", "0" * 64))
+    shown = api.as_alice("GET", "/v1/models").json()["data"][0]
+    assert shown["limits"] == {"text_tokens": 32, "queries": 200, "image_size": 1008}
+
+
+def test_answers_carry_the_request_id_given_or_a_new_one(api: Api) -> None:
+    given = api.client.get("/healthz", headers={"x-request-id": "trace-1"})
+    assert given.headers["x-request-id"] == "trace-1"
+    odd = api.client.get("/healthz", headers={"x-request-id": "a b\tc"})
+    assert odd.headers["x-request-id"] not in ("", "a b\tc")
+
+
+def test_an_unforeseen_error_is_a_problem_without_internals_and_is_logged(
+    settings: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    app = create_app(settings.model_copy(update={"log_format": "json"}))
+    key = "mm_never-to-be-logged"
+
+    @app.get("/broken")
+    def broken() -> None:
+        raise RuntimeError("inner secret")
+
+    with TestClient(app, raise_server_exceptions=False) as client:
+        answer = client.get("/broken", headers={"Authorization": f"Bearer {key}"})
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+    assert "inner secret" not in answer.text
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    failed = next(line for line in lines if line["event"] == "request.failed")
+    assert "inner secret" in failed["exception"]
+    assert failed["request_id"] == answer.headers["x-request-id"]
+    assert key not in json.dumps(lines)
+
+
+def test_the_doctor_checks_without_a_running_api(settings: Settings, broker_url: str) -> None:
+    good = doctor(settings, broker_url)
+    assert good.returncode == 0, good.stdout + good.stderr
+    names = [json.loads(line)["check"] for line in good.stdout.splitlines()]
+    assert names == ["database", "migrations", "broker", "object store", "disk"]
+    bad = doctor(settings, "redis://127.0.0.1:1/0")
+    assert bad.returncode == 1
+    broker = next(c for c in map(json.loads, bad.stdout.splitlines()) if c["check"] == "broker")
+    assert broker["ok"] is False
+    assert "MASKMILL_BROKER_URL" in broker["mend"]
+
+
+def doctor(settings: Settings, broker_url: str) -> "subprocess.CompletedProcess[str]":
+    environment = {
+        **os.environ,
+        "MASKMILL_DATABASE_URL": settings.database_url.get_secret_value(),
+        "MASKMILL_BROKER_URL": broker_url,
+        "MASKMILL_OBJECT_STORE": settings.object_store,
+        "MASKMILL_SIGNING_SECRET": "x",
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "api.doctor"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )

@@ -1,0 +1,362 @@
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from domain.errors import ImageError, ImageErrorCode
+from domain.geometry import Box, Point
+from domain.prompts import ConceptPrompt, MaskPrompt, Prompt
+from tests.scenes import Scene, draw_scene
+from tests.unit.workers.engine.masks import iou, pixels_of
+from workers.engine.channel import Channel, Closed
+from workers.engine.concepts import Found
+from workers.engine.network import Network, NetworkInput
+from workers.engine.pipeline import ImageTask, Pipeline
+
+ANY_STAR = (ConceptPrompt("star"),)
+
+
+def pipeline_of(network: Network, floor: float = 0.5, **options: Any) -> Pipeline:
+    return Pipeline(network, floor=floor, max_pixels=1_000_000, **options)
+
+
+def task_of(scene: Scene, *prompts: Prompt, first: int = 0) -> ImageTask:
+    return ImageTask(scene.encoded, prompts, first)
+
+
+def plain(side: int) -> ImageTask:
+    """An image that is told from others by its size."""
+    scene = Scene(Image.new("RGB", (side, side), "grey"), ())
+    return task_of(scene, *ANY_STAR)
+
+
+def engine_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("engine-")]
+
+
+class Stalling:
+    """Stands in for a load that takes until it is told to end."""
+
+    def __init__(self, task: ImageTask) -> None:
+        self.started = threading.Event()
+        self.release = threading.Event()
+        self._task = task
+
+    def __call__(self) -> bytes:
+        self.started.set()
+        assert self.release.wait(30)
+        return self._task.load()
+
+
+def watch_batches(network: Network, monkeypatch: pytest.MonkeyPatch, memory: int = 99) -> list[int]:
+    """Batch sizes the network is called with; more than `memory` images are out of memory."""
+    sizes: list[int] = []
+    original = network.segment
+
+    def segment(images: Sequence[NetworkInput], *, floor: float) -> list[list[Found]]:
+        sizes.append(len(images))
+        if len(images) > memory:
+            raise torch.OutOfMemoryError
+        return original(images, floor=floor)
+
+    monkeypatch.setattr(network, "segment", segment)
+    return sizes
+
+
+def test_instances_are_those_drawn_and_boxes_and_areas_those_of_the_mask(network: Network) -> None:
+    scene = draw_scene(0)
+    thing = scene.objects[0]
+    prompts = (
+        ConceptPrompt("dog"),
+        ConceptPrompt(thing.name, class_name="thing"),
+        MaskPrompt(None, (Point(*thing.centre),)),
+    )
+    (outcome,) = pipeline_of(network).run([task_of(scene, *prompts, first=3)])
+    assert outcome.succeeded
+    assert (outcome.width, outcome.height, outcome.orientation) == (512, 512, 1)
+    assert outcome.milliseconds > 0
+    assert [one.prompt_index for one in outcome.instances] == [4, 5]
+    assert [one.category for one in outcome.instances] == ["thing", "object"]
+    for one in outcome.instances:
+        mask = pixels_of(one.mask)
+        assert iou(mask, thing.mask) > 0.8
+        ys, xs = np.nonzero(mask)
+        box = (xs.min(), ys.min(), xs.max() - xs.min() + 1, ys.max() - ys.min() + 1)
+        assert one.box == tuple(map(float, box))
+        assert one.area == mask.sum()
+
+
+def test_instances_come_by_prompt_and_best_first_and_none_below_the_floor(
+    network: Network,
+) -> None:
+    prompts = tuple(ConceptPrompt(words) for words in ("shape", "star", "white circle"))
+    (outcome,) = pipeline_of(network, floor=0.15).run([task_of(draw_scene(0), *prompts)])
+    order = [(one.prompt_index, -one.score) for one in outcome.instances]
+    assert len(order) > 4
+    assert order == sorted(order)
+    assert min(one.score for one in outcome.instances) >= 0.15
+
+
+def test_a_mask_prompt_keeps_its_mask_whatever_the_floor(network: Network) -> None:
+    scene = draw_scene(0)
+    prompt = MaskPrompt(Box(*scene.objects[0].box))
+    (outcome,) = pipeline_of(network, floor=1.0).run([task_of(scene, prompt)])
+    assert len(outcome.instances) == 1
+
+
+def test_an_oriented_image_has_oriented_sizes_and_masks(network: Network) -> None:
+    upright = draw_scene(0).image.crop((0, 0, 512, 400))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = Scene(upright.transpose(Image.Transpose.ROTATE_90), ())
+    stored.image.info["exif"] = exif.tobytes()
+    prompt = ConceptPrompt("star")
+    turned, straight = pipeline_of(network).run(
+        [task_of(stored, prompt), task_of(Scene(upright, ()), prompt)]
+    )
+    assert (turned.width, turned.height, turned.orientation) == (512, 400, 6)
+    assert turned.instances == straight.instances
+
+
+def test_outcomes_keep_the_order_of_the_tasks(network: Network) -> None:
+    sides = [8 + number % 50 for number in range(60)]
+    outcomes = list(pipeline_of(network).run(plain(side) for side in sides))
+    assert [outcome.width for outcome in outcomes] == sides
+
+
+def test_no_tasks_give_no_outcomes(network: Network) -> None:
+    assert list(pipeline_of(network).run([])) == []
+
+
+def test_a_bad_image_is_an_outcome_in_its_place(network: Network) -> None:
+    def forbidden() -> bytes:
+        raise ImageError(ImageErrorCode.FORBIDDEN, "not yours")
+
+    big = Scene(Image.new("RGB", (2000, 1000)), ())
+    tasks = [
+        plain(10),
+        ImageTask(forbidden, ANY_STAR),
+        ImageTask(lambda: b"no image", ANY_STAR),
+        plain(11),
+        ImageTask(lambda: b"", ANY_STAR),
+        task_of(big, *ANY_STAR),
+        plain(12),
+    ]
+    outcomes = list(pipeline_of(network).run(tasks))
+    assert [outcome.error_code for outcome in outcomes] == [
+        None,
+        ImageErrorCode.FORBIDDEN,
+        ImageErrorCode.UNSUPPORTED,
+        None,
+        ImageErrorCode.TRUNCATED,
+        ImageErrorCode.TOO_LARGE,
+        None,
+    ]
+    assert outcomes[1].error_message == "not yours"
+    assert [outcome.width for outcome in outcomes if outcome.succeeded] == [10, 11, 12]
+
+
+def test_a_load_that_fails_otherwise_ends_the_run_after_the_images_before(
+    network: Network,
+) -> None:
+    def lost() -> bytes:
+        raise ConnectionError("the store is gone")
+
+    run = pipeline_of(network).run([plain(10), plain(11), ImageTask(lost, ANY_STAR), plain(12)])
+    assert [next(run).width, next(run).width] == [10, 11]
+    with pytest.raises(ConnectionError, match="the store is gone"):
+        next(run)
+    assert engine_threads() == []
+
+
+def test_an_exception_of_the_tasks_reaches_the_caller_after_the_images_before(
+    network: Network,
+) -> None:
+    def tasks() -> Iterator[ImageTask]:
+        yield plain(10)
+        raise RuntimeError("lease lost")
+
+    run = pipeline_of(network).run(tasks())
+    assert next(run).width == 10
+    with pytest.raises(RuntimeError, match="lease lost"):
+        next(run)
+
+
+def test_an_exception_of_the_network_reaches_the_caller(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(images: Sequence[NetworkInput], *, floor: float) -> list[list[Found]]:
+        raise RuntimeError("device lost")
+
+    monkeypatch.setattr(network, "segment", fail)
+    with pytest.raises(RuntimeError, match="device lost"):
+        list(pipeline_of(network).run([plain(10), plain(11)]))
+    assert engine_threads() == []
+
+
+def test_an_exception_in_encoding_reaches_the_caller(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("cannot encode")
+
+    monkeypatch.setattr("workers.engine.stages.resize", fail)
+    with pytest.raises(RuntimeError, match="cannot encode"):
+        list(pipeline_of(network).run([task_of(draw_scene(0), ConceptPrompt("shape"))]))
+
+
+def test_tasks_are_read_a_few_batches_ahead_and_no_further(network: Network) -> None:
+    read: list[int] = []
+
+    def tasks() -> Iterator[ImageTask]:
+        for number in range(500):
+            read.append(number)
+            yield plain(10)
+
+    run = pipeline_of(network, images_per_batch=2, prefetch_threads=2).run(tasks())
+    next(run)
+    run.close()
+    assert len(read) < 64 + 30  # outcomes that wait for the caller, and what is under way
+
+
+def test_closing_early_stops_every_thread(network: Network) -> None:
+    run = pipeline_of(network).run(plain(10) for _ in range(500))
+    next(run)
+    run.close()
+    left = [name for name in engine_threads() if "prefetch" not in name]
+    assert left == []
+
+
+def test_an_exception_in_the_caller_stops_every_thread(network: Network) -> None:
+    def consume() -> None:
+        for _ in pipeline_of(network).run(plain(10) for _ in range(500)):
+            raise KeyError("the caller's")
+
+    with pytest.raises(KeyError):
+        consume()
+    assert [name for name in engine_threads() if "prefetch" not in name] == []
+
+
+def test_closing_does_not_wait_for_a_slow_load(network: Network) -> None:
+    stalling = Stalling(plain(10))
+    run = pipeline_of(network).run([plain(9), ImageTask(stalling, ANY_STAR)])
+    closed = threading.Event()
+    try:
+        assert stalling.started.is_set() or next(run).width == 9
+        assert stalling.started.wait(30)
+        threading.Thread(target=lambda: (run.close(), closed.set())).start()
+        assert closed.wait(10)
+    finally:
+        stalling.release.set()
+
+
+def test_the_network_does_not_wait_for_tasks_that_do_not_come(network: Network) -> None:
+    """A batch is what is there: a caller may hand out the next task after the first outcome."""
+    first_done = threading.Event()
+
+    def tasks() -> Iterator[ImageTask]:
+        yield plain(10)
+        assert first_done.wait(30)
+        yield plain(11)
+
+    run = pipeline_of(network, images_per_batch=4).run(tasks())
+    assert next(run).width == 10
+    first_done.set()
+    assert [outcome.width for outcome in run] == [11]
+
+
+def test_images_go_through_the_network_in_batches(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = watch_batches(network, monkeypatch)
+    list(pipeline_of(network, images_per_batch=4).run([plain(10)] * 40))
+    assert sum(sizes) == 40
+    assert max(sizes) == 4
+
+
+def test_a_batch_that_is_too_large_for_the_memory_is_halved(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = list(pipeline_of(network).run([task_of(draw_scene(s), *ANY_STAR) for s in range(8)]))
+    sizes = watch_batches(network, monkeypatch, memory=1)
+    outcomes = list(pipeline_of(network).run([task_of(draw_scene(s), *ANY_STAR) for s in range(8)]))
+    assert all(outcome.succeeded for outcome in outcomes)
+    assert sum(size == 1 for size in sizes) == 8
+    assert max(sizes) > 1
+    for ours, other in zip(outcomes, expected, strict=True):
+        assert [one.box for one in ours.instances] == [one.box for one in other.instances]
+
+
+def test_an_image_too_large_for_the_memory_alone_is_recorded_and_the_rest_is_done(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = network.segment
+
+    def segment(images: Sequence[NetworkInput], *, floor: float) -> list[list[Found]]:
+        if any(image.width == 13 for image in images):
+            raise torch.OutOfMemoryError
+        return original(images, floor=floor)
+
+    monkeypatch.setattr(network, "segment", segment)
+    outcomes = list(pipeline_of(network).run(plain(side) for side in range(10, 18)))
+    assert [outcome.width for outcome in outcomes] == list(range(10, 18))
+    failed = [outcome for outcome in outcomes if not outcome.succeeded]
+    assert [(one.width, one.error_code) for one in failed] == [(13, ImageErrorCode.OUT_OF_MEMORY)]
+
+
+def test_prompts_that_fill_the_queries_are_flagged_as_saturated(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mask = np.full((64, 64), 0.4, np.float32)
+    counts = {0: 28, 1: 29, 2: 30}  # 0.95 x 30 queries are 28.5
+
+    def segment(images: Sequence[NetworkInput], *, floor: float) -> list[list[Found]]:
+        return [[Found(0, prompt, 0.9, mask) for prompt in counts for _ in range(counts[prompt])]]
+
+    monkeypatch.setattr(network, "segment", segment)
+    prompts = [ConceptPrompt(words) for words in ("red", "blue", "green")]
+    task = task_of(Scene(Image.new("RGB", (8, 8)), ()), *prompts, first=5)
+    (outcome,) = pipeline_of(network).run([task])
+    assert outcome.saturated_prompts == (6, 7)
+    assert len(outcome.instances) == 87
+
+
+def test_an_empty_mask_is_no_instance(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    def segment(images: Sequence[NetworkInput], *, floor: float) -> list[list[Found]]:
+        return [[Found(0, 0, 0.9, np.full((64, 64), -0.4, np.float32))]]
+
+    monkeypatch.setattr(network, "segment", segment)
+    (outcome,) = pipeline_of(network).run([plain(10)])
+    assert outcome.succeeded
+    assert outcome.instances == ()
+
+
+def test_a_closed_channel_wakes_both_ends() -> None:
+    channel = Channel[int](1)
+    channel.put(1)
+    woken: list[str] = []
+
+    def put() -> None:
+        with pytest.raises(Closed):
+            channel.put(2)
+        woken.append("put")
+
+    thread = threading.Thread(target=put)
+    thread.start()
+    channel.close()
+    thread.join(10)
+    assert woken == ["put"]
+    with pytest.raises(Closed):
+        channel.take()
+
+
+def test_a_finished_channel_is_drained_and_then_ends() -> None:
+    channel = Channel[int](3)
+    for number in range(3):
+        channel.put(number)
+    channel.finish()
+    assert [channel.take(2), channel.take(2), channel.take(2)] == [[0, 1], [2], []]

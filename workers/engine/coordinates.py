@@ -1,0 +1,64 @@
+"""Boxes and clicks from pixels of the oriented image to what the network reads.
+
+What lies outside the image is cut away: boxes are clipped to the image; boxes that do not
+touch it, and clicks beside it, are left out. A prompt of which nothing is left finds nothing.
+"""
+
+from dataclasses import dataclass
+
+from domain.geometry import Box
+from domain.prompts import ConceptPrompt, MaskPrompt
+
+Corners = tuple[float, float, float, float]
+Click = tuple[float, float, int]
+_NEGATIVE, _POSITIVE, _TOP_LEFT, _BOTTOM_RIGHT = 0, 1, 2, 3  # of Sam3TrackerPromptEncoder
+
+
+@dataclass(frozen=True, slots=True)
+class Exemplar:
+    """`centred` is (centre x, centre y, width, height) in fractions of the image."""
+
+    centred: Corners
+    positive: bool
+
+
+def exemplars(prompt: ConceptPrompt, *, width: int, height: int) -> tuple[Exemplar, ...]:
+    clipped = (_clip(box, width, height) for box in prompt.boxes)
+    return tuple(
+        Exemplar(_centred(corners, width, height), positive)
+        for corners, positive in zip(clipped, prompt.box_labels, strict=True)
+        if corners is not None
+    )
+
+
+def clicks(prompt: MaskPrompt, *, width: int, height: int, side: int) -> tuple[Click, ...]:
+    """(x, y, label) in pixels of the image squashed to `side` x `side`.
+
+    A box is two labelled points, its corners, as in Sam3TrackerPromptEncoder._embed_boxes.
+    """
+    found: list[Click] = [
+        (point.x, point.y, _POSITIVE if point.positive else _NEGATIVE)
+        for point in prompt.points
+        if 0 <= point.x < width and 0 <= point.y < height
+    ]
+    corners = _clip(prompt.box, width, height) if prompt.box else None
+    if corners is not None:
+        found.append((corners[0], corners[1], _TOP_LEFT))
+        found.append((corners[2], corners[3], _BOTTOM_RIGHT))
+    return tuple((x * (side / width), y * (side / height), label) for x, y, label in found)
+
+
+def _clip(box: Box, width: int, height: int) -> Corners | None:
+    x0, x1 = max(box.x0, 0.0), min(box.x1, float(width))
+    y0, y1 = max(box.y0, 0.0), min(box.y1, float(height))
+    return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
+
+
+def _centred(corners: Corners, width: int, height: int) -> Corners:
+    x0, y0, x1, y1 = corners
+    return (
+        (x0 + x1) / 2 / width,
+        (y0 + y1) / 2 / height,
+        (x1 - x0) / width,
+        (y1 - y0) / height,
+    )

@@ -1,0 +1,55 @@
+"""Stage 2, once per text and job: the text encoder, behind a bounded cache."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from threading import Lock
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+MAX_CACHED_TEXTS = 1024  # 32 tokens x 256 x 4 bytes each at most: 32 MiB
+
+
+class TextEncoder:
+    """Features of a text, L x C for its L tokens (start and end included), no padding.
+
+    transformers pads to 32 tokens and masks the padding. The encoder is causal and whatever
+    reads its output skips the padding, so leaving it out changes no result.
+    """
+
+    def __init__(self, detector: Any, tokenizer_json: str) -> None:
+        self._detector = detector
+        self._tokenizer = Tokenizer.from_str(tokenizer_json)
+        self._limit: int = detector.config.text_config.max_position_embeddings
+        self._cache: OrderedDict[str, Tensor] = OrderedDict()
+        self._lock = Lock()  # lanes may share a network between threads
+
+    def encode(self, texts: Sequence[str]) -> list[Tensor]:
+        with self._lock:
+            found = {text: self._cache[text] for text in texts if text in self._cache}
+        missing = [text for text in dict.fromkeys(texts) if text not in found]
+        if missing:
+            found.update(zip(missing, self._compute(missing), strict=True))
+        with self._lock:
+            self._remember(found)
+        return [found[text] for text in texts]
+
+    def _remember(self, found: dict[str, Tensor]) -> None:
+        for text, features in found.items():
+            self._cache[text] = features
+            self._cache.move_to_end(text)
+        while len(self._cache) > MAX_CACHED_TEXTS:
+            self._cache.popitem(last=False)
+
+    def _compute(self, texts: Sequence[str]) -> list[Tensor]:
+        ids = [self._tokenizer.encode(text).ids for text in texts]
+        for text, tokens in zip(texts, ids, strict=True):
+            if len(tokens) > self._limit:
+                raise ValueError(f"{text[:40]!r}: {len(tokens)} tokens, at most {self._limit}")
+        longest = max(map(len, ids))
+        padded = torch.tensor([tokens + tokens[-1:] * (longest - len(tokens)) for tokens in ids])
+        features = self._detector.get_text_features(padded.to(self._detector.device)).pooler_output
+        # Cloned: a slice would keep the whole batch alive for as long as one text is cached.
+        return [row[: len(tokens)].clone() for row, tokens in zip(features, ids, strict=True)]

@@ -1,0 +1,50 @@
+"""The network a worker has loaded: one at a time, loaded when a job names it."""
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from domain.errors import InvalidRequest
+from storage.database import Database
+from storage.models import PublishedModel, publish_model
+from storage.settings import Settings
+from workers.engine import load_engine
+
+if TYPE_CHECKING:
+    from workers.engine.network import Network
+
+log = structlog.get_logger()
+
+
+class Engines:
+    """Keeps the engine of the last job, so that jobs of one model pay for loading once."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings
+        self._database = database
+        self._loaded: tuple[str, Network] | None = None
+
+    def warm_up(self) -> None:
+        """Load the default model before the first message arrives."""
+        self.engine(self._settings.models[0])
+
+    def engine(self, model: str) -> "Network":
+        if self._loaded is None or self._loaded[0] != model:
+            self._loaded = None  # frees the memory before the next network needs it
+            self._loaded = (model, self._load(model))
+        return self._loaded[1]
+
+    def _load(self, model: str) -> "Network":
+        from workers.engine.checkpoint import CheckpointError  # brings torch
+
+        try:
+            engine = load_engine(model, device=self._settings.device)
+        except CheckpointError as error:
+            raise InvalidRequest("model_unavailable", str(error)) from error
+        log.info("model.loaded", model=model, device=str(engine.device), notice=engine.notice)
+        published = PublishedModel(
+            model, engine.limits, engine.tokenizer_json, engine.weights_sha256
+        )
+        with self._database.begin() as connection:
+            publish_model(connection, published)
+        return engine

@@ -1,0 +1,113 @@
+"""The end of a job: its manifest, written last, and its last status."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from domain.documents import JobPromptDocument
+from domain.lifecycle import JobStatus
+from domain.prompts import categories
+from domain.result_manifest import ResultManifest, ResultPart, ResultTotals
+from domain.version import code_version
+from storage import jobs, object_keys
+from storage.jobs import Job, JobLease
+from storage.models import find_model
+from storage.results_store import results_store
+from storage.slices import Slice, all_committed_slices
+from workers.runtime import Runtime
+
+log = structlog.get_logger()
+
+
+def finish_job(runtime: Runtime, job_id: str) -> None:
+    """Finish a job that has nothing left to run; called too early or twice it does nothing."""
+    with runtime.database.begin() as connection:
+        lease = jobs.claim_job(
+            connection,
+            job_id,
+            finishing=True,
+            owner=runtime.owner,
+            lease_seconds=runtime.settings.lease_seconds,
+        )
+        job = jobs.find_job(connection, job_id)
+    if lease is None or job is None:
+        return
+    if job.error and job.error.get("drop"):
+        _drop_results(runtime, job)
+        number = 0
+    else:
+        number = job.manifest_number + 1
+        _write_manifest(runtime, job, number=number)
+    _end(runtime, job, lease=lease, manifest_number=number)
+
+
+def _end(runtime: Runtime, job: Job, *, lease: JobLease, manifest_number: int) -> None:
+    target = _last_status(job)
+    with runtime.database.begin() as connection:
+        ended = jobs.finish_job(connection, lease, to=target, manifest_number=manifest_number)
+    log.info("job.ended", job_id=job.id, status=target, mine=ended)
+
+
+def _last_status(job: Job) -> JobStatus:
+    if job.error:
+        return JobStatus.FAILED
+    return JobStatus.CANCELED if job.cancel_requested_at else JobStatus.SUCCEEDED
+
+
+def _write_manifest(runtime: Runtime, job: Job, *, number: int) -> None:
+    with runtime.database.begin() as connection:
+        slices = list(all_committed_slices(connection, job.id))
+        progress = jobs.progress_of(connection, [job.id])[job.id]
+        model = find_model(connection, job.model)
+    manifest = ResultManifest(
+        job_id=job.id,
+        number=number,
+        created_at=datetime.now(UTC),
+        model=job.model,
+        weights_sha256=model.weights_sha256 if model else "",
+        code_version=code_version(),
+        prompts=[JobPromptDocument.model_validate(prompt) for prompt in job.prompts],
+        categories=categories(job.parsed_prompts(), _item_categories(slices)),
+        floor=job.floor,
+        parts=[_part(one) for one in slices],
+        totals=ResultTotals(
+            images=progress.total,
+            succeeded=progress.succeeded,
+            failed=progress.failed,
+            instances=progress.instances,
+        ),
+    )
+    results_store(job, settings=runtime.settings).put(
+        object_keys.manifest(number),
+        manifest.model_dump_json(indent=1).encode("utf-8"),
+        content_type="application/json",
+    )
+
+
+def _item_categories(slices: Iterable[Slice]) -> list[str]:
+    found: set[str] = set()
+    for one in slices:
+        found.update(one.parts["item_categories"])
+    return list(found)
+
+
+def _part(one: Slice) -> ResultPart:
+    files: dict[str, Any] = {name: one.parts[name] for name in ("annotations", "images")}
+    return ResultPart(**files, first_image_index=one.first_image_index, image_count=one.count)
+
+
+def _drop_results(runtime: Runtime, job: Job) -> None:
+    """Planning failed: nothing half made stays behind."""
+    with runtime.database.begin() as connection:
+        keys = [
+            key
+            for one in all_committed_slices(connection, job.id)
+            for key in (one.annotations_key, one.images_key)
+        ]
+    results_store(job, settings=runtime.settings).delete(keys)
+    lists = runtime.objects.list(object_keys.job_prefix(job.id))
+    runtime.objects.delete(info.key for info in lists)
+    with runtime.database.begin() as connection:
+        jobs.drop_slices(connection, job.id)

@@ -1,0 +1,43 @@
+"""What a worker process holds: settings, connections, stores and the loaded network."""
+
+import os
+import socket
+import threading
+from dataclasses import dataclass, field
+from functools import cache
+
+from storage.database import Database
+from storage.object_store import ObjectStore, open_store
+from storage.settings import Settings, load_settings
+from storage.sources import Sources
+from workers.engines import Engines
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """`owner` names this process in leases; `stopping` is set when it shall end soon."""
+
+    settings: Settings
+    database: Database
+    objects: ObjectStore  # the service's own
+    sources: Sources
+    engines: Engines
+    owner: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+
+def build_runtime(settings: Settings) -> Runtime:
+    database = Database(settings.database_url.get_secret_value())
+    return Runtime(
+        settings=settings,
+        database=database,
+        objects=open_store(settings.object_store, settings=settings),
+        sources=Sources.from_settings(settings),
+        engines=Engines(settings, database),
+    )
+
+
+@cache
+def runtime() -> Runtime:
+    """The process's own, made when the first task or the warm-up needs it."""
+    return build_runtime(load_settings())

@@ -1,0 +1,23 @@
+"""The Celery tasks. Each rings through to a run; what there is to do, the database says."""
+
+from storage.outbox import Tasks
+from workers import finish_run, planning_run
+from workers.celery_app import app
+from workers.runtime import runtime
+
+
+@app.task(name=Tasks.PLAN_JOB)
+def plan_job(job_id: str) -> None:
+    planning_run.plan_job(runtime(), job_id)
+
+
+@app.task(name=Tasks.RUN_SHARDS)
+def run_shards() -> None:
+    from workers import shard_run  # brings torch, which the planner does without
+
+    shard_run.run_shards(runtime())
+
+
+@app.task(name=Tasks.FINISH_JOB)
+def finish_job(job_id: str) -> None:
+    finish_run.finish_job(runtime(), job_id)
