@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 from domain.documents import JobPromptDocument
-from domain.file_kinds import is_image_name, is_manifest_name
+from domain.file_kinds import is_image_path, is_manifest_name
 from domain.result_manifest import ResultManifest
 from maskmill.answers import (
     Answer,
@@ -265,9 +265,9 @@ def dataset_source(dataset_id: str, *, manifest: str | None = None) -> dict[str,
 
 def image_names(folder: Path) -> list[str]:
     """Images of a folder and the folders in it, relative, in order; hidden ones are left out."""
-    paths = (path.relative_to(folder) for path in folder.rglob("*") if is_image_name(path.name))
-    visible = (path for path in paths if not any(part.startswith(".") for part in path.parts))
-    return sorted(path.as_posix() for path in visible if (folder / path).is_file())
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    names = (path.relative_to(folder).as_posix() for path in paths)
+    return sorted(name for name in names if is_image_path(name))
 
 
 def _prompt(prompt: JobPromptDocument | str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from domain.lifecycle import OPEN_JOB, OPEN_SHARD, JobStatus, ShardStatus
 from domain.prompts import ConceptPrompt
 from storage import outbox
 from storage.events import record_event
-from storage.tables import jobs, lease_tokens, shards, slices
+from storage.tables import jobs, lease_tokens, shards
 from storage.transitions import cancel_pending_shards, move_job
 
 
@@ -336,11 +336,7 @@ def needs_finishing(connection: Connection, job_id: str) -> bool:
     return bool(connection.execute(query).scalar_one())
 
 
-def drop_slices(connection: Connection, job_id: str) -> None:
-    """Forget all parts of a job whose planning failed: nothing half made stays behind."""
-    connection.execute(slices.delete().where(slices.c.job_id == job_id))
-    connection.execute(
-        update(shards)
-        .where(shards.c.job_id == job_id)
-        .values(committed=0, succeeded=0, failed=0, instances=0, status=ShardStatus.CANCELED)
-    )
+def drop_shards(connection: Connection, job_id: str) -> None:
+    """Forget what was planned and made of a job whose planning failed."""
+    connection.execute(shards.delete().where(shards.c.job_id == job_id))
+    record_event(connection, job_id, kind="shards.dropped")

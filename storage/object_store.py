@@ -90,7 +90,9 @@ def open_store(url: str, *, settings: Settings) -> ObjectStore:
         from storage.s3_store import S3Store, shared_s3_client
 
         bucket, prefix = split_s3_uri(url)
-        return S3Store(shared_s3_client(settings.s3_endpoint_url), bucket, prefix)
+        client = shared_s3_client(settings.s3_endpoint_url)
+        public = settings.s3_public_url
+        return S3Store(client, bucket, prefix, signer=shared_s3_client(public) if public else None)
     if scheme == "file" and rest.startswith("/"):
         from storage.local_store import LocalStore
 

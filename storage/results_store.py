@@ -7,6 +7,9 @@ from storage.settings import Settings
 
 
 def results_store(job: Job, *, settings: Settings) -> ObjectStore:
-    """The user's prefix where the job names one, else the job's place in the service's store."""
+    """Below the user's prefix where the job names one, else in the service's own store."""
+    if job.output is not None:
+        # A folder of the job's own: two jobs with one prefix do not overwrite each other.
+        return open_store(f"{job.output.rstrip('/')}/{job.id}", settings=settings)
     own = f"{settings.object_store.rstrip('/')}/{results_root(job.id)}"
-    return open_store(job.output or own, settings=settings)
+    return open_store(own, settings=settings)

@@ -93,11 +93,15 @@ def shared_s3_client(endpoint_url: str | None) -> "S3Client":
 
 @dataclass(frozen=True, slots=True)
 class S3Store:
-    """`prefix` is the folder that keys are relative to; empty for the whole bucket."""
+    """`prefix` is the folder that keys are relative to; empty for the whole bucket.
+
+    `signer` makes the links that users follow, where they reach the server at another address.
+    """
 
     client: "S3Client"
     bucket: str
     prefix: str = ""
+    signer: "S3Client | None" = None
 
     def __post_init__(self) -> None:
         folder = self.prefix.strip("/")
@@ -184,7 +188,7 @@ class S3Store:
             disposition = f"attachment; filename*=UTF-8''{quote(filename, safe='')}"
             parameters["ResponseContentDisposition"] = disposition
         with _typed_errors(key):
-            return self.client.generate_presigned_url(
+            return (self.signer or self.client).generate_presigned_url(
                 "get_object", Params=parameters, ExpiresIn=expires_seconds
             )
 

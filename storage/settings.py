@@ -26,6 +26,9 @@ class Settings(BaseSettings):
     )
     signing_secret: SecretStr = Field(description="Signs download links of a folder store")
     s3_endpoint_url: str | None = Field(None, description="For S3 servers other than AWS")
+    s3_public_url: str | None = Field(
+        None, description="Where users reach that server, if elsewhere: for download links"
+    )
 
     allowed_sources: CommaList = Field(
         default_factory=list, description="s3://bucket/prefix that jobs may read, comma separated"

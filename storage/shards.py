@@ -165,8 +165,12 @@ def cancel_abandoned_shards(connection: Connection) -> int:
         .where(shards.c.job_id.in_(unwanted), shards.c.status == ShardStatus.RUNNING)
         .where(shards.c.lease_expires_at < func.now())
         .values(status=ShardStatus.CANCELED, lease_token=lease_tokens.next_value())
+        .returning(shards.c.job_id, shards.c.number)
     )
-    return connection.execute(statement).rowcount
+    ended = connection.execute(statement).all()
+    for job_id, number in ended:
+        record_event(connection, job_id, kind="shard.canceled", shard_number=number)
+    return len(ended)
 
 
 def _held(lease: ShardLease) -> Any:

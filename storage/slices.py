@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, select, tuple_
+from sqlalchemy import Connection, and_, func, select, tuple_
 
 from domain.lifecycle import OPEN_SHARD
 from storage.tables import shards, slices
@@ -70,6 +70,13 @@ def all_committed_slices(connection: Connection, job_id: str) -> Iterator[Slice]
     query = select(*_COLUMNS).where(slices.c.job_id == job_id, _COMMITTED).order_by(*_ORDER)
     for row in connection.execution_options(yield_per=1000).execute(query):
         yield Slice(*row)
+
+
+def item_categories(connection: Connection, job_id: str) -> list[str]:
+    """Classes that items' own prompts have named so far, in any order."""
+    names = func.jsonb_array_elements_text(slices.c.parts["item_categories"])
+    query = select(names).distinct().where(slices.c.job_id == job_id, _COMMITTED)
+    return list(connection.execute(query).scalars())
 
 
 @dataclass(frozen=True, slots=True)

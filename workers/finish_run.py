@@ -1,6 +1,5 @@
 """The end of a job: its manifest, written last, and its last status."""
 
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +14,7 @@ from storage import jobs, object_keys
 from storage.jobs import Job, JobLease
 from storage.models import find_model
 from storage.results_store import results_store
-from storage.slices import Slice, all_committed_slices
+from storage.slices import Slice, all_committed_slices, item_categories
 from workers.runtime import Runtime
 
 log = structlog.get_logger()
@@ -59,6 +58,7 @@ def _last_status(job: Job) -> JobStatus:
 def _write_manifest(runtime: Runtime, job: Job, *, number: int) -> None:
     with runtime.database.begin() as connection:
         slices = list(all_committed_slices(connection, job.id))
+        item_classes = item_categories(connection, job.id)
         progress = jobs.progress_of(connection, [job.id])[job.id]
         model = find_model(connection, job.model)
     manifest = ResultManifest(
@@ -69,7 +69,7 @@ def _write_manifest(runtime: Runtime, job: Job, *, number: int) -> None:
         weights_sha256=model.weights_sha256 if model else "",
         code_version=code_version(),
         prompts=[JobPromptDocument.model_validate(prompt) for prompt in job.prompts],
-        categories=categories(job.parsed_prompts(), _item_categories(slices)),
+        categories=categories(job.parsed_prompts(), item_classes),
         floor=job.floor,
         parts=[_part(one) for one in slices],
         totals=ResultTotals(
@@ -84,13 +84,6 @@ def _write_manifest(runtime: Runtime, job: Job, *, number: int) -> None:
         manifest.model_dump_json(indent=1).encode("utf-8"),
         content_type="application/json",
     )
-
-
-def _item_categories(slices: Iterable[Slice]) -> list[str]:
-    found: set[str] = set()
-    for one in slices:
-        found.update(one.parts["item_categories"])
-    return list(found)
 
 
 def _part(one: Slice) -> ResultPart:
@@ -110,4 +103,4 @@ def _drop_results(runtime: Runtime, job: Job) -> None:
     lists = runtime.objects.list(object_keys.job_prefix(job.id))
     runtime.objects.delete(info.key for info in lists)
     with runtime.database.begin() as connection:
-        jobs.drop_slices(connection, job.id)
+        jobs.drop_shards(connection, job.id)

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from domain.documents import ItemDocument, ManifestLine
 from domain.errors import ImageError, InvalidRequest
-from domain.file_kinds import IMAGE_SUFFIXES
+from domain.file_kinds import is_image_path
 from domain.prompts import ModelLimits, Prompt, TokenCounter, check_text_lengths
 from domain.tokens import token_counter
 from storage.datasets import local_root
@@ -117,7 +117,7 @@ def _listing(store: ObjectStore, prefix: str, *, base: Base) -> Items:
         index = cursor.images
         for found in store.list(prefix, start_after=start_after):
             name = found.key.removeprefix(prefix)
-            if PurePosixPath(name).suffix.lower() not in IMAGE_SUFFIXES:
+            if not is_image_path(name):
                 continue
             yield ItemDocument(index=index, image=name, uri=base.root + base.folder + name)
             index += 1

@@ -113,7 +113,7 @@ def _check_dataset(connection: Connection, request: JobRequest, caller: ApiKey) 
 def _check_texts(
     connection: Connection, prompts: Sequence[JobPromptDocument], model_name: str
 ) -> None:
-    """Only where a worker has said what the model can take; the planner checks them all."""
+    """Only where a worker has said what the model can take; the workers check them all."""
     model = find_model(connection, model_name)
     if model is not None:
         counter = _token_counter(model.tokenizer_json)

@@ -40,7 +40,13 @@ from storage.jobs import Job, progress_of
 from storage.keys import ApiKey
 from storage.object_store import ObjectStore
 from storage.results_store import results_store
-from storage.slices import Slice, committed_slices, slice_of_image, slices_with_failures
+from storage.slices import (
+    Slice,
+    committed_slices,
+    item_categories,
+    slice_of_image,
+    slices_with_failures,
+)
 
 _SLICES_PER_REQUEST = 100  # parts opened at most for one page of errors
 
@@ -153,6 +159,7 @@ def image_annotations(
         job = find(connection, job_id, caller)
         part = slice_of_image(connection, job_id, image_index)
         total = progress_of(connection, [job_id])[job_id].total
+        item_classes = item_categories(connection, job_id)
     if part is None:
         raise _no_outcome(job, image_index, total)
     store = results_store(job, settings=context.settings)
@@ -161,7 +168,7 @@ def image_annotations(
     with store.open(part.annotations_key) as file:
         instances = instances_of(file, image_index)
     shown = list(above_threshold(instances, min_score=min_score))
-    names = categories(job.parsed_prompts(), [found.category for found in instances])
+    names = categories(job.parsed_prompts(), item_classes)
     return ImageAnnotations(
         image=_coco_image(row),
         annotations=[_annotation(found, n, names) for n, found in enumerate(shown, start=1)],

@@ -29,7 +29,9 @@ def label(
     min_score: MinScore = None,
     floor: Floor = None,
     model: ModelName = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or mps; else MASKMILL_DEVICE, else auto.")
+    ] = None,
     root: Annotated[
         Path | None,
         typer.Option(

@@ -166,22 +166,26 @@ class ConceptStages:
         looked, _ = decoder.prompt_cross_attn(
             query=normed, key=inputs.tokens, value=inputs.tokens, attention_mask=attention_mask
         )
-        embeddings: Tensor = decoder.instance_projection(
-            decoder._embed_pixels(
-                backbone_features=[level[inputs.images] for level in pyramid.levels],
-                encoder_hidden_states=encoded + looked,
-            )
+        embeddings: Tensor = decoder._embed_pixels(
+            backbone_features=[level[inputs.images] for level in pyramid.levels],
+            encoder_hidden_states=encoded + looked,
         )
         return embeddings
 
     def _masks(self, queries: Tensor, embedding: Tensor) -> np.ndarray:
         """The mask decoder's query half, for the survivors: K x C and C x H x W to K x H x W.
 
-        Probabilities less one half: resized like that, and cut at 0, they give the masks of
-        Sam3ImageProcessor.post_process_instance_segmentation.
+        The 1x1 projection (W, b) of the pixels p is folded into the few queries q:
+        q . (W p + b) = (W^T q) . p + q . b. Probabilities less one half: resized like that, and
+        cut at 0, they give the masks of Sam3ImageProcessor.post_process_instance_segmentation.
         """
-        logits = torch.einsum(
-            "kc,chw->khw", self._detector.mask_decoder.mask_embedder(queries), embedding
+        decoder = self._detector.mask_decoder
+        weight, bias = (
+            decoder.instance_projection.weight[:, :, 0, 0],
+            decoder.instance_projection.bias,
         )
+        embedded = decoder.mask_embedder(queries)
+        logits = torch.einsum("kc,chw->khw", embedded @ weight, embedding)
+        logits += (embedded @ bias)[:, None, None]
         masks: np.ndarray = logits.float().sigmoid().sub_(0.5).cpu().numpy()
         return masks
