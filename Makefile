@@ -21,7 +21,7 @@ demo: $(READY)
 	@$(BIN)/python -m maskmill demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -1,3 +1,3 @@
 """Fixtures for every test."""
 
-pytest_plugins = ["tests.services", "tests.s3_server"]
+pytest_plugins = ["tests.services", "tests.s3_server", "tests.canary"]

@@ -18,6 +18,7 @@ from maskmill.job_results import JobResults
 from maskmill.sample_scenes import draw_scene
 from tests.services import wait_until
 
+SCENES = 100
 QUICK = {"MASKMILL_LEASE_SECONDS": "4", "MASKMILL_SWEEP_SECONDS": "1"}
 
 
@@ -87,9 +88,9 @@ def service(start_service: Callable[..., Service]) -> Service:
 
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """200 scenes of 256x256 with known objects: `draw_scene(number, size=256)`."""
+    """100 scenes of 256x256 with known objects: `draw_scene(number, size=256)`."""
     folder = tmp_path_factory.mktemp("scenes")
-    for number in range(200):
+    for number in range(SCENES):
         content = draw_scene(number, size=256).encoded("JPEG")
         (folder / f"{number:04d}.jpg").write_bytes(content)
     return folder

@@ -9,6 +9,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from workers.engine.network import Network
 
+# The one thing done at import, because OpenMP reads it once, when torch is imported. Its threads
+# wait for each other by spinning, and on cores shared with other processes they spin on while
+# the one awaited cannot run. Demo network, 16 prompts, two cores: 700 to 1,800 ms an image beside
+# other work, 210 to 330 with a short spin; on idle cores 100 either way.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
 
 def load_engine(model: str, *, device: str = "auto", threads: int | None = None) -> "Network":
     """Load a network: "demo-sam3" (built in), a directory, or a name on the Hugging Face hub.
@@ -17,10 +23,6 @@ def load_engine(model: str, *, device: str = "auto", threads: int | None = None)
     `threads` is for the whole process: how many torch may use for one operation on the CPU.
     Raises `workers.engine.checkpoint.CheckpointError` with a reason fit for operators.
     """
-    # Read once, when torch loads OpenMP. Its threads wait for each other by spinning, and on
-    # cores that are shared with other processes spin on while the one awaited cannot run: 500 to
-    # 1,800 ms an image instead of 100 on two busy cores, 210 to 330 with this, 100 on idle ones.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     from workers.engine.network import load
 
     return load(model, device=device, threads=threads)

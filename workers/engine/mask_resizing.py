@@ -1,8 +1,9 @@
 """From the network's small mask to the pixels of the image, only where the object is.
 
-On numpy and the host: a thread that used torch here would start a second team of OpenMP threads,
-and the network's team would then sleep, not spin, between operations (149 instead of 104 ms an
-image on two cores). Small masks are cheap to bring over from a GPU: 324 KiB at 288 x 288.
+2.6 instead of 13.5 ms for the 24 masks of an image of 512 x 512, encoding included, against
+torch's interpolate over all its pixels. And torch in this thread would start a second team of
+OpenMP threads to fight with the network's. Small masks are cheap to bring over from a GPU: 324 KiB
+at 288 x 288.
 """
 
 from dataclasses import dataclass

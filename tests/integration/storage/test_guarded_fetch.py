@@ -5,7 +5,6 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 
 import httpcore
@@ -16,40 +15,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from storage.guarded_fetch import FetchFailed, FetchFailure, FetchRefused, GuardedFetcher
 from storage.guarded_network import Resolve, resolve_name
+from tests.canary import Canary
 from tests.integration.storage.web_server import Page, Request, WebServer, at_most, serving
 
 LIMIT = 1000
 OK = b"the image"
-
-
-class Canary:
-    """Listens on a loopback port of every kind there is here, and counts who connects."""
-
-    def __init__(self) -> None:
-        self._listener = socket.create_server(
-            ("::", 0), family=socket.AF_INET6, dualstack_ipv6=True
-        )
-        self.port: int = self._listener.getsockname()[1]
-
-    def touched(self) -> bool:
-        self._listener.setblocking(False)
-        try:
-            connection, _ = self._listener.accept()
-        except BlockingIOError:
-            return False
-        connection.close()
-        return True
-
-    def close(self) -> None:
-        self._listener.close()
-
-
-@pytest.fixture
-def canary() -> Iterator[Canary]:
-    """Fails the test when it was touched, whatever else the test says."""
-    with closing(Canary()) as canary:
-        yield canary
-        assert not canary.touched(), "a forbidden connection was made"
 
 
 @pytest.fixture

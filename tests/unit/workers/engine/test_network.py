@@ -9,7 +9,7 @@ from transformers import Sam3Processor
 
 from domain.geometry import Box, Point
 from domain.prompts import ConceptPrompt, MaskPrompt, Prompt
-from tests.scenes import Scene, draw_scene
+from maskmill.sample_scenes import Scene, draw_scene
 from tests.unit.workers.engine.masks import iou
 from workers.engine import text
 from workers.engine.concepts import Found

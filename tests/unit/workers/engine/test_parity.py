@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from domain.geometry import Box
 from domain.prompts import ConceptPrompt
-from tests.scenes import COLOURS, SHAPES, Scene, draw_scene
+from maskmill.sample_scenes import COLOURS, SHAPES, Scene, draw_scene
 from workers.engine.network import Network
 from workers.engine.pipeline import ImageTask, Pipeline
 

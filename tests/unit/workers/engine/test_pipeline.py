@@ -11,7 +11,7 @@ from PIL import Image
 from domain.errors import ImageError, ImageErrorCode
 from domain.geometry import Box, Point
 from domain.prompts import ConceptPrompt, MaskPrompt, Prompt
-from tests.scenes import Scene, draw_scene
+from maskmill.sample_scenes import Scene, draw_scene
 from tests.unit.workers.engine.masks import iou, pixels_of
 from workers.engine.channel import Channel, Closed
 from workers.engine.concepts import Found

@@ -1,0 +1,33 @@
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.services import REPOSITORY
+
+COMPOSE = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
+
+
+@pytest.mark.parametrize("name", COMPOSE["services"])
+def test_what_a_service_waits_for_exists(name: str) -> None:
+    assert set(COMPOSE["services"][name].get("depends_on", {})) <= set(COMPOSE["services"])
+
+
+@pytest.mark.parametrize("name", COMPOSE["services"])
+def test_volumes_are_declared_and_ports_stay_on_this_machine(name: str) -> None:
+    service: dict[str, Any] = COMPOSE["services"][name]
+    assert {v.split(":")[0] for v in service.get("volumes", ())} <= set(COMPOSE["volumes"])
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+
+
+def test_what_runs_for_long_is_restarted_and_what_runs_once_is_not() -> None:
+    restarts = {name: COMPOSE["services"][name]["restart"] for name in COMPOSE["services"]}
+    once = {name for name, policy in restarts.items() if policy == "no"}
+    assert once == {"migrate", "bucket"}
+    assert {restarts[name] for name in set(restarts) - once} == {"unless-stopped"}
+
+
+def test_only_the_gpu_profile_asks_for_a_gpu() -> None:
+    gpu = {name for name, service in COMPOSE["services"].items() if "deploy" in service}
+    profiled = {name for name, service in COMPOSE["services"].items() if "profiles" in service}
+    assert gpu == profiled == {"gpu-worker"}
