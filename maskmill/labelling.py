@@ -74,6 +74,8 @@ def label(
     client's errors.
     """
     source = _understand(request)
+    if not request.prompts and source.manifest is None and not is_manifest_name(request.source):
+        raise UnusableSourceError("give at least one --prompt")
     with ExitStack() as stack:
         running = stack.enter_context(_running_stack(request, source, announce=announce))
         client = stack.enter_context(Client(running.url, running.api_key))
