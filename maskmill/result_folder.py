@@ -65,8 +65,8 @@ def write_result_folder(
 ) -> ResultFolder:
     """Write the whole result of a job; return its counts.
 
-    Files of the same names are replaced, each in one step; whatever else lies in the folder is
-    left alone, and parts that are here already are not fetched again. The manifest is written
+    Files of the same names are replaced, each in one step, and parts of the result that lay
+    here before are removed; whatever else lies in the folder is left alone. Parts that are here already are not fetched again. The manifest is written
     last. `min_score` chooses the instances of the COCO file and of the picture; the parts hold
     all of them. Raise `DamagedResult` for a part whose SHA-256 is not the manifest's.
     """
@@ -77,9 +77,22 @@ def write_result_folder(
     coco = result.write_coco()
     failed = result.write_errors()
     result.write_contact_sheet(read_image)
+    _remove_superseded_parts(folder, manifest)
     with _replacing(folder / "manifest.json") as temporary:
         temporary.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return ResultFolder(folder, coco.images + failed, coco.images, failed, coco.annotations)
+
+
+def _remove_superseded_parts(folder: Path, manifest: ResultManifest) -> None:
+    """Parts of the result that lay here before: whoever reads parts/*.parquet must not mix two."""
+    try:
+        before = ResultManifest.model_validate_json((folder / "manifest.json").read_bytes())
+    except (FileNotFoundError, ValueError):
+        return
+    kept = {file.key for file in _files(manifest)}
+    for file in _files(before):
+        if file.key not in kept:
+            (folder / file.key).unlink(missing_ok=True)
 
 
 def _files(manifest: ResultManifest) -> list[ResultFile]:

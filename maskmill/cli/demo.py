@@ -25,6 +25,8 @@ def demo(
     """
     folder = output / "images"
     folder.mkdir(parents=True, exist_ok=True)
+    for scene in folder.glob("scene-*.jpg"):  # of an earlier run with more of them
+        scene.unlink()
     for number in range(images):
         (folder / f"scene-{number:04d}.jpg").write_bytes(draw_scene(number).encoded("JPEG"))
     typer.echo(f"{images} sample scenes are in {folder}/; looking for {', '.join(PROMPTS)}")

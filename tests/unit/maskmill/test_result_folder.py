@@ -124,6 +124,17 @@ def test_same_named_files_are_replaced_and_others_left_alone(tmp_path: Path) -> 
     assert "old" not in (tmp_path / "errors.jsonl").read_text()
 
 
+def test_parts_of_an_earlier_result_are_removed_and_files_of_the_user_are_not(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, StoredResult(two_slices()))
+    (tmp_path / "parts" / "mine.parquet").touch()
+    now = StoredResult(two_slices()[:1])
+    write(tmp_path, now)
+    parts = {f"parts/{path.name}" for path in (tmp_path / "parts").iterdir()}
+    assert parts == {*now.objects, "parts/mine.parquet"}
+
+
 def test_parts_that_are_here_are_not_fetched_again_and_damaged_ones_are(tmp_path: Path) -> None:
     source = StoredResult(two_slices())
     write(tmp_path, source)
