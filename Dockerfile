@@ -13,7 +13,8 @@ COPY migrations migrations
 RUN uv pip install --python /opt/maskmill/bin/python --no-cache --constraint requirements.lock ".${EXTRAS:+[$EXTRAS]}"
 
 FROM python:3.12-slim
-RUN useradd --create-home --uid 10001 maskmill
+RUN useradd --create-home --uid 10001 maskmill \
+    && install -d -o maskmill -g maskmill /home/maskmill/.cache /home/maskmill/.cache/huggingface
 COPY --from=build /opt/maskmill /opt/maskmill
 ENV PATH=/opt/maskmill/bin:$PATH PYTHONUNBUFFERED=1
 USER maskmill

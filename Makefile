@@ -40,5 +40,11 @@ format: $(READY)
 lock: $(READY)
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --extra worker --extra embedded --group dev pyproject.toml -o requirements.lock
 
+# Passwords for docker compose, made once; letters and digits only, since they stand in URLs.
+.env:
+	@umask 077; for name in POSTGRES_PASSWORD BROKER_PASSWORD SIGNING_SECRET S3_PASSWORD; do \
+		echo "$$name=$$($(PYTHON) -c 'import secrets; print(secrets.token_hex(24))')"; done > $@
+	@echo "Wrote .env with passwords made at random"
+
 clean:
 	rm -rf $(VENV) demo-output

@@ -8,6 +8,7 @@ from fastapi import Depends, FastAPI
 
 from api import operations, problems
 from api.auth import caller
+from api.checks import RecentChecks
 from api.context import Context
 from api.datasets.routes import router as datasets
 from api.jobs.routes import router as jobs
@@ -24,6 +25,7 @@ from storage.settings import Settings, load_settings
 from storage.sources import Sources
 
 MAX_JSON_BYTES = 2**20
+_CHECKED_SECONDS = 2.0  # /readyz takes no key, and its checks write to the store
 _EVERYWHERE = problems.declared(401, 422, 503)
 
 
@@ -37,12 +39,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         summary="Instance masks for whole image datasets from prompts you can name.",
         lifespan=_lifespan,
     )
-    app.state.context = Context(
-        settings=settings,
-        database=Database(settings.database_url.get_secret_value()),
-        store=open_store(settings.object_store, settings=settings),
-        sources=Sources.from_settings(settings),
-    )
+    app.state.context = _context(settings)
     for router in (jobs, results, datasets, keys, models):
         app.include_router(router, dependencies=[Depends(caller)], responses=_EVERYWHERE)
     app.include_router(downloads)
@@ -52,6 +49,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install_problem_handlers(app)
     _declare_problem_type(app)
     return app
+
+
+def _context(settings: Settings) -> Context:
+    database = Database(settings.database_url.get_secret_value())
+    store = open_store(settings.object_store, settings=settings)
+    return Context(
+        settings=settings,
+        database=database,
+        store=store,
+        sources=Sources.from_settings(settings),
+        checks=RecentChecks(
+            lambda: operations.checked(settings, database, store), seconds=_CHECKED_SECONDS
+        ),
+    )
 
 
 @asynccontextmanager

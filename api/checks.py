@@ -1,8 +1,10 @@
 """Is everything there that the service needs? Asked by /readyz and by `python -m api.doctor`."""
 
 import shutil
+import threading
+import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -62,7 +64,9 @@ def check_broker(settings: Settings) -> Check:
         )
         with client:
             client.ping()
-    except (redis.RedisError, OSError, ValueError) as error:
+    except ValueError:  # it may repeat a part of the address, which holds the password
+        return Check("broker", False, "MASKMILL_BROKER_URL cannot be parsed", mend)
+    except (redis.RedisError, OSError) as error:
         return Check("broker", False, _first_line(error), mend)
     return Check("broker", True, "answers")
 
@@ -92,6 +96,24 @@ def check_disk(settings: Settings) -> Check:
     if free < _LOW_DISK_BYTES:
         return Check("disk", False, detail, "make room")
     return Check("disk", True, detail)
+
+
+class RecentChecks:
+    """Asks again after `seconds` only, however many ask at once. Thread safe."""
+
+    def __init__(self, ask: Callable[[], Iterable[Check]], *, seconds: float) -> None:
+        self._ask = ask
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._found: tuple[Check, ...] = ()
+        self._ask_again_at = 0.0
+
+    def __call__(self) -> tuple[Check, ...]:
+        with self._lock:
+            if not self._found or time.monotonic() >= self._ask_again_at:
+                self._found = tuple(self._ask())
+                self._ask_again_at = time.monotonic() + self._seconds
+            return self._found
 
 
 def all_checks(settings: Settings) -> Iterator[Check]:

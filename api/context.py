@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from api.checks import RecentChecks
 from storage.database import Database
 from storage.object_store import ObjectStore
 from storage.settings import Settings
@@ -17,6 +18,7 @@ class Context:
     database: Database
     store: ObjectStore
     sources: Sources
+    checks: RecentChecks
 
 
 def _context_of(request: Request) -> Context:

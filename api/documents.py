@@ -53,8 +53,14 @@ class PageRequest(BaseModel):
         except (binascii.Error, ValueError, RecursionError):
             values = None
         if not isinstance(values, list) or [type(v) for v in values] != list(kinds):
-            raise ApiProblem(422, "invalid_cursor", "This cursor is not one of ours.")
+            raise _not_a_cursor()
+        if any(isinstance(v, str) and _UNSTORABLE.search(v) for v in values):
+            raise _not_a_cursor()
         return values
+
+
+def _not_a_cursor() -> ApiProblem:
+    return ApiProblem(422, "invalid_cursor", "This cursor is not one of ours.")
 
 
 def cursor_of(*values: Any) -> str:

@@ -2,14 +2,19 @@
 
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
-from api.checks import check_broker, check_database, check_store
+from api.checks import Check, check_broker, check_database, check_store
 from api.context import RequestContext
 from domain.version import code_version
+from storage.database import Database
+from storage.object_store import ObjectStore
+from storage.settings import Settings
 
 router = APIRouter(tags=["operations"])
+log = structlog.get_logger("api")
 
 
 class Hello(BaseModel):
@@ -54,12 +59,26 @@ def health() -> Health:
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "Something is missing"}})
 def ready(context: RequestContext, response: Response) -> Readiness:
     """Whether jobs can be taken: database, migrations, broker and object store."""
-    checks = [
-        *check_database(context.database, context.settings),
-        check_broker(context.settings),
-        check_store(lambda: context.store),
-    ]
-    documents = [CheckDocument.model_validate(c, from_attributes=True) for c in checks]
+    checks = context.checks()
     is_ready = all(check.ok for check in checks)
     response.status_code = 200 if is_ready else 503
-    return Readiness(ready=is_ready, checks=documents)
+    return Readiness(ready=is_ready, checks=[_document(check) for check in checks])
+
+
+def _document(check: Check) -> CheckDocument:
+    """For strangers: what a driver says of a failure may hold addresses and names."""
+    detail = check.detail if check.ok else "see the service's log or `maskmill doctor`"
+    return CheckDocument(check=check.check, ok=check.ok, detail=detail)
+
+
+def checked(settings: Settings, database: Database, store: ObjectStore) -> list[Check]:
+    """What `ready` answers; says in the log why something fails."""
+    checks = [
+        *check_database(database, settings),
+        check_broker(settings),
+        check_store(lambda: store),
+    ]
+    for check in checks:
+        if not check.ok:
+            log.warning("not.ready", check=check.check, detail=check.detail, mend=check.mend)
+    return checks

@@ -16,6 +16,7 @@ from domain.geometry import Box, Point
 from domain.items import Item
 from domain.prompts import MAX_ITEM_PROMPTS, ConceptPrompt, MaskPrompt, Prompt
 
+IMAGE_FIELDS = ("image", "uri", "url", "file_name")  # what a manifest may call it
 MAX_BOXES = 64
 MAX_POINTS = 64
 MAX_TEXT = 1024
@@ -136,7 +137,7 @@ class ManifestLine(Document):
     image: str = Field(
         min_length=1,
         max_length=MAX_IMAGE_REFERENCE,
-        validation_alias=AliasChoices("image", "uri", "url", "file_name"),
+        validation_alias=AliasChoices(*IMAGE_FIELDS),
         description="An s3:// or https:// address, or a path relative to the manifest",
     )
     custom_id: str | None = Field(None, max_length=1024)

@@ -23,7 +23,7 @@ class ImageError(Exception):
     def __init__(self, code: ImageErrorCode, message: str) -> None:
         super().__init__(message)
         self.code = code
-        self.message = message
+        self.message = _storable(message)
 
 
 class InvalidRequest(ValueError):
@@ -35,8 +35,13 @@ class InvalidRequest(ValueError):
     def __init__(self, code: str, message: str, *, line: int | None = None) -> None:
         super().__init__(message)
         self.code = code
-        self.message = message
+        self.message = _storable(message)
         self.line = line
+
+
+def _storable(message: str) -> str:
+    """Messages quote what users wrote, and PostgreSQL's text and JSONB refuse NUL."""
+    return message.replace("\0", "\ufffd")
 
 
 class IllegalTransition(Exception):

@@ -9,14 +9,32 @@ from domain.prompts import PROMPTS_PER_PASS
 MAX_SHARD_IMAGES = 256
 MAX_SLICE_IMAGES = 64
 FIRST_SLICE_IMAGES = 8  # until it is known how long an image takes
+BLAMED_LOSSES = 3
 SLICE_SECONDS = 3.0  # what a crash costs at most, and how often progress is seen
 PASSES_PER_SHARD = 1024  # image x prompt-group passes: keeps a shard to a few minutes
+MARKS_PER_SHARD = 100_000  # keeps a shard's list to some megabytes
 
 
-def images_per_shard(prompt_count: int) -> int:
-    """At most 256, fewer when every image takes many passes of 16 prompts."""
-    passes = max(1, ceil(prompt_count / PROMPTS_PER_PASS))
-    return max(1, min(MAX_SHARD_IMAGES, PASSES_PER_SHARD // passes))
+@dataclass(frozen=True, slots=True)
+class ShardBudget:
+    """What a shard holds so far. Images that take many passes or marks make it shorter."""
+
+    images: int = 0
+    passes: int = 0
+    marks: int = 0  # prompts, boxes and points that items bring along
+
+    def grown(self, *, prompts: int, marks: int = 0) -> "ShardBudget":
+        """With one more image of that many prompts."""
+        passes = max(1, ceil(prompts / PROMPTS_PER_PASS))
+        return ShardBudget(self.images + 1, self.passes + passes, self.marks + marks)
+
+    @property
+    def exceeded(self) -> bool:
+        return (
+            self.images > MAX_SHARD_IMAGES
+            or self.passes > PASSES_PER_SHARD
+            or self.marks > MARKS_PER_SHARD
+        )
 
 
 def images_per_slice(seconds_per_image: float) -> int:
@@ -59,13 +77,14 @@ def next_slice(
 
     `lost` are the slices that earlier runners of this shard had in flight when they died. A
     region that has killed a worker is run in eighths of the smallest loss there, so that a
-    poison image stands alone after two more losses. Alone and lost twice, it is blamed.
+    poison image stands alone after two more losses. Lost three times as a slice of its own it is
+    blamed: the first time it may have been in company, since slices are opened ahead.
     """
     room = min(most, shard_images - position)
     suspects = [span for span in lost if span.covers(position)]
     if not suspects:
         return NextSlice(Span(position, room))
-    if sum(span == Span(position, 1) for span in suspects) >= 2:
+    if sum(span == Span(position, 1) for span in suspects) >= BLAMED_LOSSES:
         return NextSlice(Span(position, 1), alone=True, blamed=True)
     smallest = min(suspects, key=lambda span: span.count)
     count = max(1, smallest.count // 8)

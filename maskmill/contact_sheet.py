@@ -16,7 +16,6 @@ from PIL import (
     ImageFilter,
     ImageFont,
     ImageOps,
-    UnidentifiedImageError,
 )
 from pycocotools import mask as coco_mask
 
@@ -30,6 +29,8 @@ _COLOURS: tuple[Colour, ...] = (
     (0, 190, 150), (240, 80, 60), (90, 150, 255), (230, 120, 230), (170, 130, 80), (200, 230, 200),
 )  # fmt: skip
 _BACKGROUND, _TILE, _INK, _FAINT = (24, 26, 31), (40, 43, 51), (236, 238, 242), (148, 155, 168)
+# Named one by one: Pillow's reader of EPS would start Ghostscript.
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
 _GAP, _CAPTION, _LINE = 16, 46, 26  # pixels
 _TINT = 0.45  # how much of a mask's colour covers the image
 _RIM = 0.6  # how dark the rim around a mask is
@@ -136,7 +137,7 @@ def _picture(entry: SheetEntry, tile: int) -> Image.Image | None:
     try:
         if entry.image is not None:
             return _read_oriented(entry.image, tile)
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
+    except Exception:  # noqa: S110 - Pillow's plugins raise anything
         pass  # the picture is an illustration: one that cannot be drawn is no reason to fail
     if not entry.instances:
         return None
@@ -145,7 +146,7 @@ def _picture(entry: SheetEntry, tile: int) -> Image.Image | None:
 
 
 def _read_oriented(content: bytes, tile: int) -> Image.Image:
-    with Image.open(io.BytesIO(content)) as image:
+    with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
         image.draft("RGB", (2 * tile, 2 * tile))  # JPEG: decode no more than is shown
         oriented = _to_rgb(ImageOps.exif_transpose(image))
     return oriented.resize(_fit(*oriented.size, tile), Image.Resampling.LANCZOS, reducing_gap=3.0)

@@ -14,9 +14,9 @@ import boto3
 import pyarrow.parquet as pq
 from botocore.exceptions import BotoCoreError, ClientError
 
-from domain.documents import JobPromptDocument
+from domain.documents import IMAGE_FIELDS, JobPromptDocument
 from domain.file_kinds import is_manifest_name
-from maskmill.client import Client, Job, dataset_source, s3_source
+from maskmill.client import ApiError, Client, Job, dataset_source, s3_source
 from maskmill.embedded import EmbeddedStack, StackOptions
 from maskmill.job_results import JobResults
 from maskmill.result_folder import ReadImage, ResultFolder, write_result_folder
@@ -46,7 +46,7 @@ class LabelRequest:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """`result` is None when the job failed as a whole; `job.error` says why."""
+    """`result` is None where the job left none; `job.error` says why it failed as a whole."""
 
     job: Job
     result: ResultFolder | None
@@ -86,15 +86,24 @@ def label(
             model=_model_name(request.model),
         )
         job = watch(client, job.id)
-        if job.error is not None:
-            return Labelled(job, None)
-        result = write_result_folder(
+        return Labelled(job, _result(request, client, job, read_image=_image_reader(source)))
+
+
+def _result(
+    request: LabelRequest, client: Client, job: Job, *, read_image: ReadImage
+) -> ResultFolder | None:
+    """Also of a job that failed on the way: what is labelled is not thrown away."""
+    try:
+        return write_result_folder(
             request.output,
             JobResults(client, job.id),
-            read_image=_image_reader(source),
+            read_image=read_image,
             min_score=request.min_score,
         )
-    return Labelled(job, result)
+    except ApiError as error:
+        if error.code != "no_manifest_yet":
+            raise
+        return None
 
 
 def _understand(request: LabelRequest) -> _Source:
@@ -133,7 +142,9 @@ def _manifest_chunks(path: Path) -> Iterator[bytes]:
         with path.open("rb") as lines:
             yield from lines
         return
-    for batch in pq.ParquetFile(path).iter_batches():
+    file = pq.ParquetFile(path)
+    named = [name for name in file.schema_arrow.names if name in IMAGE_FIELDS]
+    for batch in file.iter_batches(batch_size=1024, columns=named):
         yield str(batch.to_pylist()).encode()
 
 

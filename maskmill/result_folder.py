@@ -65,10 +65,11 @@ def write_result_folder(
 ) -> ResultFolder:
     """Write the whole result of a job; return its counts.
 
-    Files of the same names are replaced, each in one step, and parts of the result that lay
-    here before are removed; whatever else lies in the folder is left alone. Parts that are here already are not fetched again. The manifest is written
-    last. `min_score` chooses the instances of the COCO file and of the picture; the parts hold
-    all of them. Raise `DamagedResult` for a part whose SHA-256 is not the manifest's.
+    Files of the same names are replaced, each in one step, and parts of the result that lay here
+    before are removed; whatever else lies in the folder is left alone. Parts that are here
+    already are not fetched again. The manifest is written last. `min_score` chooses the
+    instances of the COCO file and of the picture; the parts hold all of them. Raise
+    `DamagedResult` for a part whose SHA-256 is not the manifest's.
     """
     manifest = source.manifest()
     (folder / "parts").mkdir(parents=True, exist_ok=True)

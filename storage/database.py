@@ -7,6 +7,15 @@ from sqlalchemy import Connection, Engine, create_engine
 
 POOL_SIZE = 16  # the API's threads wait for one of these rather than for the database
 
+# A connection that died without a word is noticed within 20 s, well within a lease.
+_DEAD_CONNECTIONS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,  # milliseconds
+}
+
 
 class Database:
     """One pool of connections to PostgreSQL."""
@@ -17,7 +26,7 @@ class Database:
             pool_size=pool_size,
             max_overflow=0,
             pool_pre_ping=True,
-            connect_args={"connect_timeout": 10, "options": "-c timezone=utc"},
+            connect_args={"options": "-c timezone=utc", **_DEAD_CONNECTIONS},
         )
 
     @contextmanager

@@ -122,13 +122,14 @@ def _is_transient(error: BaseException) -> bool:
 def _checked_url(reference: str, *, base: httpx.URL | None = None) -> httpx.URL:
     try:
         url = base.join(reference) if base else httpx.URL(reference)
+        host = url.host  # decoded here, and a ValueError where it is broken IDNA
     except (httpx.InvalidURL, ValueError) as error:
         raise FetchRefused(f"not an address: {error}"[:200]) from error
     if url.scheme not in _DEFAULT_PORTS:
         raise FetchRefused(f"{url.scheme or 'no'} scheme: only http and https are fetched")
     if url.userinfo:
         raise FetchRefused("an address must not carry a user name or password")
-    if not url.host or url.host.startswith("."):
+    if not host or host.startswith("."):
         raise FetchRefused("the address names no host")
     if url.port is not None and not 0 < url.port < 65536:
         raise FetchRefused("the address has no possible port")

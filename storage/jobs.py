@@ -291,18 +291,21 @@ def advance_plan(
         raise LeaseLost(lease.job_id)
 
 
-def renew_job(connection: Connection, lease: JobLease, *, lease_seconds: float) -> None:
-    """Keep the lease; raises `LeaseLost` when it is another's or the job is not wanted."""
+def renew_job(
+    connection: Connection, lease: JobLease, *, finishing: bool, lease_seconds: float
+) -> None:
+    """Keep the lease; raises `LeaseLost` when it is another's or the need for it is gone."""
     expiry = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, lease_seconds)
-    statement = update(jobs).where(held_by(lease), _NEEDS_PLANNING)
+    needed = _NEEDS_FINISHING if finishing else _NEEDS_PLANNING
+    statement = update(jobs).where(held_by(lease), needed)
     if connection.execute(statement.values(lease_expires_at=expiry)).rowcount == 0:
         raise LeaseLost(lease.job_id)
 
 
-def release_job(connection: Connection, lease: JobLease) -> None:
-    connection.execute(
-        update(jobs).where(held_by(lease)).values(lease_expires_at=None, lease_owner=None)
-    )
+def release_job(connection: Connection, lease: JobLease) -> bool:
+    """Give the lease up; False when it is another's."""
+    values = {"lease_expires_at": None, "lease_owner": None, "lease_attempts": 0}
+    return connection.execute(update(jobs).where(held_by(lease)).values(values)).rowcount > 0
 
 
 def finish_job(

@@ -5,6 +5,7 @@ import errno
 import os
 import shutil
 import stat
+import sys
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,8 @@ from storage.object_store import (
 _PARTIAL_SUFFIX = ".maskmill-partial"
 _NOT_FOUND = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+# Whatever takes a checked file's place, opening it neither follows a link nor waits.
+_OPEN_CHECKED = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,7 @@ class LocalStore:
     @contextmanager
     def open(self, key: str) -> Iterator[BinaryIO]:
         with _typed_errors(key):
-            path = self._regular_file(key)
-            file = path.open("rb")
+            file = self._open(key)
         with file:
             yield file
 
@@ -109,14 +111,22 @@ class LocalStore:
     def presign(self, key: str, *, expires_seconds: int, filename: str | None = None) -> None:
         return None
 
+    def _open(self, key: str) -> BinaryIO:
+        """Checks what it opened once more: others may have exchanged a folder or the file."""
+        descriptor = os.open(self._regular_file(key), _OPEN_CHECKED)
+        try:
+            _check_plain(os.fstat(descriptor), key)
+            if sys.platform == "linux":
+                self._inside(Path(f"/proc/self/fd/{descriptor}").readlink(), key)
+            return os.fdopen(descriptor, "rb")
+        except BaseException:
+            os.close(descriptor)
+            raise
+
     def _regular_file(self, key: str) -> Path:
-        """Links followed. Opening a pipe could wait for ever, so only plain files count."""
+        """Links followed. Only plain files count: opening others may wait or do something."""
         path = self._path(key)
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise ObjectNotFound(f"{key}: is a folder")
-        if not stat.S_ISREG(mode):
-            raise ObjectForbidden(f"{key}: not a plain file")
+        _check_plain(path.stat(), key)
         return path
 
     def _path(self, key: str) -> Path:
@@ -141,6 +151,13 @@ class LocalStore:
                 _replace_durably(path, source)
             except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
                 raise ObjectForbidden(f"{key}: another object's name is in the way") from error
+
+
+def _check_plain(status: os.stat_result, key: str) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise ObjectNotFound(f"{key}: is a folder")
+    if not stat.S_ISREG(status.st_mode):
+        raise ObjectForbidden(f"{key}: not a plain file")
 
 
 def _replace_durably(path: Path, source: BinaryIO) -> None:

@@ -2,6 +2,9 @@
 
 import logging
 import sys
+import unicodedata
+from io import StringIO
+from typing import Any, TextIO
 
 import structlog
 
@@ -48,5 +51,41 @@ class _Stderr(logging.Handler):
 def _renderers(log_format: str) -> list[structlog.types.Processor]:
     if log_format == "json":
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    plain = structlog.dev.plain_traceback
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+    return [
+        _escape_texts,
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=_escaped_traceback
+        ),
+    ]
+
+
+# Controls (ESC, newline), formats (right-to-left marks), surrogates, line and paragraph separators
+_UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def _escaped(text: str, *, keep: str = "") -> str:
+    """Names and messages of others must not steer a terminal, nor forge lines of a log."""
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in _UNPRINTABLE and character not in keep
+        else character
+        for character in text
+    )
+
+
+def _escape_texts(
+    _logger: Any, _method: str, event: structlog.types.EventDict
+) -> structlog.types.EventDict:
+    """Values that are no text are shown by their repr, which escapes already."""
+    return {
+        name: _escaped(value, keep="\n" if name == "stack" else "")
+        if isinstance(value, str)
+        else value
+        for name, value in event.items()
+    }
+
+
+def _escaped_traceback(file: TextIO, exc_info: structlog.types.ExcInfo) -> None:
+    text = StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    file.write(_escaped(text.getvalue(), keep="\n"))

@@ -7,13 +7,14 @@ address a line. The same `custom_id` may occur twice.
 """
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -22,7 +23,11 @@ from domain.documents import ManifestLine
 from domain.errors import InvalidRequest
 
 MAX_LINE_BYTES = 2**20
-_ROWS_AT_ONCE = 1024
+# Parquet says little in few bytes: what rows unfold to is bounded before they unfold.
+_ROWS_AT_ONCE, _ROWS_WITH_PROMPTS_AT_ONCE = 1024, 64
+_MAX_UNFOLDED_BYTES = 2 * _ROWS_WITH_PROMPTS_AT_ONCE * MAX_LINE_BYTES
+_MAX_ROW_GROUP_BYTES = 2**30
+_MAX_FIXED_BYTES = 32  # of a number or UUID: text does not have fixed-length bytes
 _IMAGE_COLUMNS = ("image", "uri", "url", "file_name")
 
 
@@ -108,21 +113,74 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[int, ManifestLine]]:
-    for number, row in enumerate(_parquet_rows(path), start=1):
-        yield number, _line(number, row)
+    number = 0
+    for batch in _parquet_batches(path):
+        for position in range(batch.num_rows):
+            number += 1
+            yield number, _line(number, _row(batch, position, number=number))
 
 
-def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+def _parquet_batches(path: Path) -> Iterator[pa.RecordBatch]:
     try:
-        with path.open("rb") as opened, pq.ParquetFile(opened) as file:
-            names = file.schema_arrow.names
+        with path.open("rb") as opened:
+            metadata = pq.read_metadata(opened)
+            names = metadata.schema.to_arrow_schema().names
             image = _image_column(names, number=None)
             wanted = [image, *(name for name in ("custom_id", "prompts") if name in names)]
-            for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=wanted):
-                yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        message = f"not a readable Parquet file: {error}"
-        raise InvalidRequest("manifest_invalid", _shortened(message)) from error
+            texts = _text_leaves(metadata, wanted)
+            rows = _ROWS_WITH_PROMPTS_AT_ONCE if "prompts" in wanted else _ROWS_AT_ONCE
+            with pq.ParquetFile(opened, metadata=metadata, read_dictionary=texts) as file:
+                number = 1
+                for batch in file.iter_batches(batch_size=rows, columns=wanted):
+                    _check_unfolded(batch, number=number)
+                    yield batch
+                    number += batch.num_rows
+    except InvalidRequest:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _broken(None, f"not a readable Parquet file: {error}") from error
+
+
+def _text_leaves(metadata: pq.FileMetaData, wanted: Sequence[str]) -> list[str]:
+    """Paths of the wanted columns, to be read as dictionaries, so that a long value of many rows
+    is there once; after a check of what the file says of their sizes."""
+    columns = [metadata.schema.column(number) for number in range(metadata.num_columns)]
+    leaves = {n: c for n, c in enumerate(columns) if c.path.partition(".")[0] in wanted}
+    for column in leaves.values():
+        if (column.length or 0) > _MAX_FIXED_BYTES:
+            raise _broken(None, f"{column.path}: fixed-length bytes are not text")
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        chunks = [group.column(number) for number in leaves]
+        if sum(c.total_uncompressed_size + 8 * c.num_values for c in chunks) > _MAX_ROW_GROUP_BYTES:
+            raise _broken(None, f"a row group of over {_MAX_ROW_GROUP_BYTES} bytes")
+    return [column.path for column in leaves.values()]
+
+
+def _check_unfolded(batch: pa.RecordBatch, *, number: int) -> None:
+    if sum(map(_unfolded_bytes, batch.columns)) > _MAX_UNFOLDED_BYTES:
+        last = number + batch.num_rows - 1
+        raise _broken(None, f"rows {number} to {last}: over {_MAX_UNFOLDED_BYTES} bytes together")
+
+
+def _unfolded_bytes(array: "pa.Array[Any]") -> int:
+    """About what the values take as Python's objects."""
+    own = 64 * len(array)
+    if isinstance(array, pa.DictionaryArray):
+        lengths = pc.binary_length(cast(pa.StringArray, array.dictionary)).take(array.indices)
+        return own + int(pc.sum(lengths).as_py() or 0)
+    if isinstance(array, pa.StructArray):
+        return own + sum(map(_unfolded_bytes, array.flatten()))
+    if isinstance(array, (pa.ListArray, pa.LargeListArray, pa.FixedSizeListArray)):
+        return own + _unfolded_bytes(array.flatten())
+    return own + int(array.nbytes)
+
+
+def _row(batch: pa.RecordBatch, position: int, *, number: int) -> dict[str, Any]:
+    try:
+        values = [column[position].as_py() for column in batch.columns]
+    except (pa.ArrowException, ValueError, ArithmeticError) as error:
+        raise _broken(number, f"not a readable value: {error}") from error
+    return dict(zip(batch.schema.names, values, strict=True))
 
 
 def _image_column(names: Iterable[str], *, number: int | None) -> str:
@@ -191,7 +249,12 @@ def _first_reason(error: ValidationError) -> str:
 
 
 def _broken(number: int | None, message: str) -> InvalidRequest:
-    return InvalidRequest("manifest_invalid", _shortened(message), line=number)
+    return InvalidRequest("manifest_invalid", _shortened(_visible(message)), line=number)
+
+
+def _visible(text: str) -> str:
+    """Messages quote names from the file, which must not steer the terminal that shows them."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _shortened(text: str, length: int = 200) -> str:

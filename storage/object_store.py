@@ -38,6 +38,10 @@ class StoreUnavailable(StoreError):
     after the client's own retries."""
 
 
+class BadCredentials(StoreUnavailable):
+    """The service's own credentials are missing, wrong or out of date: no object is at fault."""
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
     key: str
@@ -86,7 +90,7 @@ class ObjectStore(Protocol):
 def open_store(url: str, *, settings: Settings) -> ObjectStore:
     """The store at `s3://bucket/prefix` or `file:///folder` (made if missing)."""
     scheme, _, rest = url.partition("://")
-    if scheme == "s3":
+    if scheme.lower() == "s3":
         from storage.s3_store import S3Store, shared_s3_client
 
         bucket, prefix = split_s3_uri(url)

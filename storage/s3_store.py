@@ -16,7 +16,9 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    CredentialRetrievalError,
     IncompleteReadError,
+    NoCredentialsError,
     ReadTimeoutError,
     ResponseStreamingError,
 )
@@ -25,6 +27,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 
 from storage.object_store import (
     OCTET_STREAM,
+    BadCredentials,
     BucketNotFound,
     ObjectForbidden,
     ObjectInfo,
@@ -208,6 +211,8 @@ def _typed_errors(key: str) -> Iterator[None]:
         raise _store_error(code, key, status=status) from error
     except _BROKEN_BODY as error:
         raise _BrokenBody(f"{key}: {type(error).__name__}") from error
+    except (NoCredentialsError, CredentialRetrievalError) as error:
+        raise BadCredentials(f"{key}: {error}") from error
     except (BotoCoreError, RetriesExceededError, S3DownloadFailedError) as error:
         raise StoreUnavailable(f"{key}: {error}") from error
 
@@ -217,7 +222,7 @@ def _store_error(code: str, key: str, *, status: int) -> StoreError:
     if code == "NoSuchBucket":
         kind = BucketNotFound
     elif code in _BAD_CREDENTIALS:
-        kind = StoreUnavailable
+        kind = BadCredentials
     elif status == 404 or code in {"NoSuchKey", "KeyTooLongError"}:
         kind = ObjectNotFound
     elif status == 403 or code == "AccessDenied":

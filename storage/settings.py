@@ -53,7 +53,7 @@ class Settings(BaseSettings):
 
     lease_seconds: float = Field(60.0, gt=0)
     sweep_seconds: float = Field(5.0, gt=0)
-    max_shard_attempts: int = Field(20, gt=0)
+    max_shard_attempts: int = Field(50, gt=0)
     link_seconds: int = Field(3600, gt=0, description="How long download links work")
     log_format: str = Field("console", pattern="^(console|json)$")
 

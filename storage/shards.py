@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, func, insert, literal, select, text, update
 
 from domain.errors import LeaseLost
-from domain.lifecycle import OPEN_JOB, ShardStatus
+from domain.lifecycle import OPEN_JOB, OPEN_SHARD, ShardStatus
 from domain.planning import Span
 from storage.events import record_event
 from storage.tables import jobs, lease_tokens, shards, slices
@@ -82,18 +82,19 @@ _CLAIM = text("""
          WHERE j.status IN ('queued', 'planning', 'running')
            AND j.cancel_requested_at IS NULL AND j.error IS NULL
            AND j.model = ANY(:models)
+         ORDER BY priority DESC, running_for_owner, running_for_job, created_at
     ), chosen AS (
-        SELECT next.job_id, next.number, next.lease_token AS previous_token
+        -- A nested loop that stops at the first shard found, so that one row is locked.
+        SELECT next.job_id, next.number
           FROM candidate
          CROSS JOIN LATERAL (
-            SELECT s.job_id, s.number, s.lease_token FROM shards s
+            SELECT s.job_id, s.number FROM shards s
              WHERE s.job_id = candidate.id AND s.available_at <= now()
                AND (s.status = 'pending'
                     OR (s.status = 'running' AND s.lease_expires_at < now()))
              ORDER BY s.number LIMIT 1
                FOR UPDATE SKIP LOCKED
          ) AS next
-         ORDER BY priority DESC, running_for_owner, running_for_job, created_at
          LIMIT 1
     ), dead AS (
         UPDATE slices SET status = 'lost' FROM chosen
@@ -155,15 +156,16 @@ def work_is_waiting(connection: Connection) -> bool:
 
 
 def cancel_abandoned_shards(connection: Connection) -> int:
-    """For the sweeper: shards of unwanted jobs whose runner died, so that nobody ends them."""
+    """For the sweeper: shards of unwanted jobs that nobody runs, and so nobody ends: given back
+    after the wish, or left by a runner that died."""
     unwanted = select(jobs.c.id).where(
         jobs.c.status.in_(OPEN_JOB),
         jobs.c.cancel_requested_at.is_not(None) | jobs.c.error.is_not(None),
     )
     statement = (
         update(shards)
-        .where(shards.c.job_id.in_(unwanted), shards.c.status == ShardStatus.RUNNING)
-        .where(shards.c.lease_expires_at < func.now())
+        .where(shards.c.job_id.in_(unwanted), shards.c.status.in_(OPEN_SHARD))
+        .where((shards.c.status == ShardStatus.PENDING) | (shards.c.lease_expires_at < func.now()))
         .values(status=ShardStatus.CANCELED, lease_token=lease_tokens.next_value())
         .returning(shards.c.job_id, shards.c.number)
     )
@@ -221,7 +223,11 @@ def commit_slice(
     counts: SliceCounts,
     parts: dict[str, Any],
 ) -> None:
-    """Make a slice's parts the result, by compare-and-set on the token; raises `LeaseLost`."""
+    """Make a slice's parts the result, by compare-and-set on the token; raises `LeaseLost`.
+
+    An image that was labelled is progress, and attempts are counted anew; images that only
+    failed are not: a machine that kills every run must not go through a job like that.
+    """
     progressed = (
         update(shards)
         .where(_held(lease), shards.c.committed == span.start)
@@ -230,7 +236,7 @@ def commit_slice(
             succeeded=shards.c.succeeded + counts.succeeded,
             failed=shards.c.failed + counts.failed,
             instances=shards.c.instances + counts.instances,
-            attempts=1,
+            attempts=1 if counts.succeeded else shards.c.attempts,
         )
     )
     if connection.execute(progressed).rowcount == 0:

@@ -56,14 +56,22 @@ def slices_with_failures(
 
 def slice_of_image(connection: Connection, job_id: str, image_index: int) -> Slice | None:
     """The committed slice that holds an image; None while the image has no outcome."""
-    query = select(*_COLUMNS).where(
-        slices.c.job_id == job_id,
-        _COMMITTED,
-        slices.c.first_image_index <= image_index,
-        slices.c.first_image_index + slices.c.count > image_index,
+    query = (
+        select(*_COLUMNS)
+        .where(slices.c.job_id == job_id, _COMMITTED, slices.c.first_image_index <= image_index)
+        .order_by(slices.c.first_image_index.desc())
+        .limit(1)
     )
     row = connection.execute(query).one_or_none()
-    return Slice(*row) if row else None
+    if row is None or row.first_image_index + row.count <= image_index:
+        return None
+    return Slice(*row)
+
+
+def keys_of_all_slices(connection: Connection, job_id: str) -> list[str]:
+    """Of every part that may lie in the store, committed or not."""
+    query = select(slices.c.annotations_key, slices.c.images_key).where(slices.c.job_id == job_id)
+    return [key for row in connection.execute(query) for key in row]
 
 
 def all_committed_slices(connection: Connection, job_id: str) -> Iterator[Slice]:

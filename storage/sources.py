@@ -11,6 +11,7 @@ from domain.errors import ImageError, ImageErrorCode, InvalidRequest
 from storage.guarded_fetch import FetchFailed, FetchFailure, FetchRefused, GuardedFetcher
 from storage.local_store import LocalStore
 from storage.object_store import (
+    BadCredentials,
     ObjectForbidden,
     ObjectNotFound,
     ObjectStore,
@@ -132,7 +133,10 @@ class Sources:
                 return own.get(rest, max_bytes=self._max_image_bytes)
             try:
                 return self._read_elsewhere(uri, scheme=scheme, rest=rest, local_root=local_root)
-            except StoreUnavailable as error:
+            except BadCredentials:
+                raise  # every image would fail in milliseconds: the shard is tried again later
+            except (StoreUnavailable, ValueError) as error:
+                # ValueError: libraries' word for an address that they cannot take apart
                 raise ImageError(ImageErrorCode.FETCH_ERROR, str(error)) from error
 
     def _read_elsewhere(

@@ -164,6 +164,12 @@ slices = Table(
     ),
     Index("ix_slices_committed_at", "job_id", "committed_at"),
     Index(
+        "ix_slices_images",
+        "job_id",
+        "first_image_index",
+        postgresql_where=text("status = 'committed'"),
+    ),
+    Index(
         "ix_slices_failed",
         "job_id",
         "first_image_index",

@@ -3,8 +3,10 @@
 A message carries ids at most. Who may do what is decided by leases in PostgreSQL.
 """
 
+import os
 from typing import Any
 
+import structlog
 from celery import Celery
 from celery.signals import celeryd_after_setup, setup_logging, worker_shutting_down
 
@@ -12,6 +14,8 @@ from storage.logs import configure_logging
 from storage.outbox import Tasks
 from storage.settings import load_settings
 from workers.runtime import runtime
+
+log = structlog.get_logger()
 
 BULK = "bulk"
 PLANNING = "planning"
@@ -57,7 +61,15 @@ def _give_back(**_: Any) -> None:
 
 
 @celeryd_after_setup.connect
-def _load_first_model(instance: Any, **_: Any) -> None:
-    """A GPU worker loads its network before the first message, and publishes its limits."""
-    if BULK in instance.app.amqp.queues.consume_from:
-        runtime().engines.warm_up()
+def _prepare(instance: Any, **_: Any) -> None:
+    """Make the runtime before any thread needs it. A bulk worker loads its network before the
+    first message and publishes its limits; without one it must not take any work, so it ends
+    (Celery would go on) and is started again by whoever supervises it."""
+    held = runtime()
+    if BULK not in instance.app.amqp.queues.consume_from:
+        return
+    try:
+        held.engines.warm_up()
+    except Exception:
+        log.exception("model.not_loaded")
+        os._exit(1)

@@ -7,15 +7,15 @@ import time
 import psycopg
 import structlog
 from kombu.exceptions import OperationalError as BrokerError
+from redis.exceptions import RedisError
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from storage.database import Database
 from storage.logs import configure_logging
-from storage.object_store import StoreError
 from storage.outbox import CHANNEL
 from storage.settings import Settings, load_settings
-from workers.celery_app import BULK, app
+from workers.celery_app import BULK, PLANNING, app
 from workers.publisher import message_is_waiting, publish
 from workers.sweeper import Sweeper
 
@@ -38,7 +38,7 @@ class Dispatcher:
         while not self.stopping.is_set():
             try:
                 self._listen()
-            except (DBAPIError, psycopg.Error, BrokerError, StoreError) as error:
+            except (SQLAlchemyError, psycopg.Error, BrokerError, RedisError) as error:
                 log.warning("dispatcher.waiting", error=f"{type(error).__name__}: {error}"[:300])
                 self.stopping.wait(RETRY_SECONDS)
         self._database.dispose()
@@ -55,8 +55,11 @@ class Dispatcher:
         while publish(self._database, app):
             pass
         if time.monotonic() >= self._next_sweep:
-            self._sweeper.sweep(ring_for_shards=not message_is_waiting(app, queue=BULK))
             self._next_sweep = time.monotonic() + self._settings.sweep_seconds
+            self._sweeper.sweep(
+                ring_for_jobs=not message_is_waiting(app, queue=PLANNING),
+                ring_for_shards=not message_is_waiting(app, queue=BULK),
+            )
 
 
 def _libpq_url(settings: Settings) -> str:

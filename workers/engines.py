@@ -6,7 +6,7 @@ import structlog
 
 from domain.errors import InvalidRequest
 from storage.database import Database
-from storage.models import PublishedModel, publish_model
+from storage.models import PublishedModel, find_model, publish_model
 from storage.settings import Settings
 from workers.engine import load_engine
 
@@ -40,6 +40,8 @@ class Engines:
         try:
             engine = load_engine(model, device=self._settings.device)
         except CheckpointError as error:
+            if self._others_have_loaded(model):
+                raise  # the fault is this machine's: another worker takes the shard
             raise InvalidRequest("model_unavailable", str(error)) from error
         log.info("model.loaded", model=model, device=str(engine.device), notice=engine.notice)
         published = PublishedModel(
@@ -48,3 +50,7 @@ class Engines:
         with self._database.begin() as connection:
             publish_model(connection, published)
         return engine
+
+    def _others_have_loaded(self, model: str) -> bool:
+        with self._database.begin() as connection:
+            return find_model(connection, model) is not None

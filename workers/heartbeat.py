@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import structlog
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from domain.errors import LeaseLost
 
@@ -36,7 +36,7 @@ class Heartbeat:
             except LeaseLost:
                 self.lost = True
                 wanted = False
-            except DBAPIError as error:
+            except SQLAlchemyError as error:
                 log.warning("lease.renewal_failed", error=type(error).__name__)
                 continue
             if not wanted:

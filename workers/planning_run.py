@@ -8,10 +8,10 @@ import structlog
 from domain.documents import ItemDocument
 from domain.errors import InvalidRequest, LeaseLost
 from domain.lifecycle import JobStatus
-from domain.planning import images_per_shard
+from domain.planning import ShardBudget
 from storage import jobs, object_keys, outbox, shards
 from storage.jobs import Job, JobLease
-from storage.object_store import StoreUnavailable
+from storage.object_store import StoreError, StoreUnavailable
 from storage.shards import NewShard
 from storage.transitions import move_job
 from workers.heartbeat import heartbeat
@@ -20,7 +20,8 @@ from workers.runtime import Runtime
 
 log = structlog.get_logger()
 
-MAX_PLANNING_ATTEMPTS = 10  # in a row without a new shard
+INTERRUPTED = "planning_failed"
+MAX_PLANNING_ATTEMPTS = 10  # in a row without a new shard; each waits for a lease to run out
 
 
 def plan_job(runtime: Runtime, job_id: str) -> None:
@@ -35,6 +36,10 @@ def plan_job(runtime: Runtime, job_id: str) -> None:
         move_job(connection, job_id, to=JobStatus.PLANNING)
         job = jobs.find_job(connection, job_id)
     assert job is not None
+    if lease.attempts > MAX_PLANNING_ATTEMPTS:
+        reason = "its planners failed or died again and again"
+        _fail(runtime, lease, InvalidRequest(INTERRUPTED, reason))
+        return
     try:
         _plan(runtime, job, lease=lease)
     except LeaseLost:
@@ -42,8 +47,8 @@ def plan_job(runtime: Runtime, job_id: str) -> None:
         _give_up_lease(runtime, lease)
     except InvalidRequest as error:
         _fail(runtime, lease, error)
-    except StoreUnavailable as error:
-        _try_later(runtime, lease, error)
+    except Exception:  # an infrastructure fault, or one of ours: the sweeper rings again
+        log.exception("planning.interrupted", job_id=job_id, attempt=lease.attempts)
 
 
 def _plan(runtime: Runtime, job: Job, *, lease: JobLease) -> None:
@@ -54,7 +59,7 @@ def _plan(runtime: Runtime, job: Job, *, lease: JobLease) -> None:
         ) as beat,
         open_source(runtime, job) as source,
     ):
-        for items in _shard_lists(source, cursor, size=images_per_shard(len(job.prompts))):
+        for items in _shard_lists(source, cursor, job_prompts=len(job.prompts)):
             if beat.over.is_set() or runtime.stopping.is_set():
                 raise LeaseLost(job.id)
             cursor = _add_shard(runtime, lease, items, cursor=cursor)
@@ -68,17 +73,25 @@ def _plan(runtime: Runtime, job: Job, *, lease: JobLease) -> None:
 
 
 def _shard_lists(
-    source: PlanningSource, cursor: Cursor, *, size: int
+    source: PlanningSource, cursor: Cursor, *, job_prompts: int
 ) -> Iterator[list[ItemDocument]]:
-    """Lists of `size` images, the first of which follows the cursor."""
+    """The images after the cursor, in lists that one shard can take."""
     items: list[ItemDocument] = []
+    budget = ShardBudget()
     for item in source.items(cursor):
-        items.append(item)
-        if len(items) == size:
+        grown = _grown(budget, item, job_prompts=job_prompts)
+        if items and grown.exceeded:
             yield items
-            items = []
+            items, grown = [], _grown(ShardBudget(), item, job_prompts=job_prompts)
+        items.append(item)
+        budget = grown
     if items:
         yield items
+
+
+def _grown(budget: ShardBudget, item: ItemDocument, *, job_prompts: int) -> ShardBudget:
+    marks = sum(1 + len(prompt.boxes) + len(prompt.points) for prompt in item.prompts)
+    return budget.grown(prompts=len(item.prompts) or job_prompts, marks=marks)
 
 
 def _add_shard(
@@ -86,7 +99,7 @@ def _add_shard(
 ) -> Cursor:
     """Write the image list, then, in one transaction, the shard, the cursor and a doorbell."""
     body = "\n".join(item.model_dump_json(exclude_defaults=True) for item in items)
-    runtime.objects.put(object_keys.shard_list(lease.job_id, cursor.shards), body.encode("utf-8"))
+    _put_list(runtime, object_keys.shard_list(lease.job_id, cursor.shards), body)
     new = NewShard(cursor.shards, items[0].index, len(items))
     after = Cursor(cursor.shards + 1, cursor.images + len(items), items[-1].image)
     with runtime.database.begin() as connection:
@@ -101,9 +114,18 @@ def _add_shard(
     return after
 
 
+def _put_list(runtime: Runtime, key: str, body: str) -> None:
+    try:
+        runtime.objects.put(key, body.encode("utf-8"))
+    except StoreError as error:  # the service's own store: the user's source is not to blame
+        raise StoreUnavailable(f"the service's own store: {error}") from error
+
+
 def _renew(runtime: Runtime, lease: JobLease) -> bool:
     with runtime.database.begin() as connection:
-        jobs.renew_job(connection, lease, lease_seconds=runtime.settings.lease_seconds)
+        jobs.renew_job(
+            connection, lease, finishing=False, lease_seconds=runtime.settings.lease_seconds
+        )
     return True
 
 
@@ -114,16 +136,15 @@ def _give_up_lease(runtime: Runtime, lease: JobLease) -> None:
 
 
 def _fail(runtime: Runtime, lease: JobLease, error: InvalidRequest) -> None:
-    """The source cannot be planned: the job fails, and what was made so far is dropped."""
+    """The job fails. Where the request is at fault nothing half made stays behind; where the
+    planners could not go on, what is labelled stays."""
     log.info("planning.failed", job_id=lease.job_id, code=error.code)
-    reason = {"code": error.code, "message": error.message, "line": error.line, "drop": True}
+    reason = {
+        "code": error.code,
+        "message": error.message,
+        "line": error.line,
+        "drop": error.code != INTERRUPTED,
+    }
     with runtime.database.begin() as connection:
-        jobs.doom_job(connection, lease.job_id, reason)
-        jobs.release_job(connection, lease)
-
-
-def _try_later(runtime: Runtime, lease: JobLease, error: StoreUnavailable) -> None:
-    """The lease runs out by itself, then the sweeper rings again."""
-    log.warning("planning.store_unavailable", job_id=lease.job_id, error=str(error))
-    if lease.attempts >= MAX_PLANNING_ATTEMPTS:
-        _fail(runtime, lease, InvalidRequest("source_unavailable", str(error)))
+        if jobs.release_job(connection, lease):
+            jobs.doom_job(connection, lease.job_id, reason)

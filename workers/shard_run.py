@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -36,13 +36,13 @@ TASK_SECONDS = 120
 class End(Enum):
     COMPLETED = auto()
     UNWANTED = auto()  # canceled, or the job has failed
-    STOPPING = auto()  # this process shall end
+    GIVEN_BACK = auto()  # this process shall end, or it is time for another message
 
 
 def run_shards(runtime: Runtime) -> None:
     """Run one shard after the other until none is left, or it is time for another message."""
-    started = time.monotonic()
-    while not runtime.stopping.is_set() and time.monotonic() - started < TASK_SECONDS:
+    deadline = time.monotonic() + TASK_SECONDS
+    while not runtime.stopping.is_set() and time.monotonic() < deadline:
         lease = _claim(runtime)
         if lease is None:
             return
@@ -84,7 +84,7 @@ def _run_leased(runtime: Runtime, lease: ShardLease) -> None:
 
 
 def _label(runtime: Runtime, lease: ShardLease, *, beat: Heartbeat) -> End:
-    run = _prepare(runtime, lease, stop=lambda: beat.over.is_set() or runtime.stopping.is_set())
+    run = _prepare(runtime, lease, beat=beat)
     pipeline = Pipeline(
         run.engine, floor=run.job.floor, max_pixels=runtime.settings.max_image_pixels
     )
@@ -94,7 +94,7 @@ def _label(runtime: Runtime, lease: ShardLease, *, beat: Heartbeat) -> End:
         raise LeaseLost(lease.job_id)
     if run.writer.committed == lease.image_count:
         return End.COMPLETED
-    return End.UNWANTED if beat.over.is_set() else End.STOPPING
+    return End.UNWANTED if beat.over.is_set() else End.GIVEN_BACK
 
 
 @dataclass
@@ -109,10 +109,16 @@ class _ShardRun:
     prompts: tuple[ConceptPrompt, ...]
     local_root: Path | None
     writer: SliceWriter
-    stop: Callable[[], bool]
+    beat: Heartbeat
     opened: deque[Span] = field(default_factory=deque)
     slice_images: int = FIRST_SLICE_IMAGES
     started: float = field(default_factory=time.monotonic)
+
+    def stop(self) -> bool:
+        """Also after a while, so that no message is out for long and no small or urgent job
+        waits behind a slow shard."""
+        is_over = self.beat.over.is_set() or self.runtime.stopping.is_set()
+        return is_over or time.monotonic() - self.started > TASK_SECONDS
 
     def stream(self, pipeline: Pipeline) -> None:
         """Run what may be in flight together, and commit each slice as it is done."""
@@ -187,7 +193,7 @@ def _blame() -> bytes:
     )
 
 
-def _prepare(runtime: Runtime, lease: ShardLease, *, stop: Callable[[], bool]) -> _ShardRun:
+def _prepare(runtime: Runtime, lease: ShardLease, *, beat: Heartbeat) -> _ShardRun:
     with runtime.database.begin() as connection:
         job = jobs.find_job(connection, lease.job_id)
         assert job is not None  # the shard's row refers to it
@@ -200,7 +206,7 @@ def _prepare(runtime: Runtime, lease: ShardLease, *, stop: Callable[[], bool]) -
     for item in items:
         check_text_lengths(item.prompts, engine.limits, count_tokens)
     writer = SliceWriter(runtime, job, lease=lease, weights_sha256=engine.weights_sha256)
-    return _ShardRun(runtime, lease, job, engine, items, prompts, root, writer, stop)
+    return _ShardRun(runtime, lease, job, engine, items, prompts, root, writer, beat)
 
 
 def _read_items(runtime: Runtime, lease: ShardLease) -> list[Item]:

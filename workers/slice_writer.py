@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from domain.annotations import ImageOutcome
+from domain.errors import InvalidRequest, LeaseLost
 from domain.items import Item
 from domain.planning import Span
 from domain.results import Provenance
 from domain.version import code_version
 from storage import object_keys, shards
 from storage.jobs import Job
+from storage.object_store import ObjectForbidden, ObjectNotFound
 from storage.result_files import write_parts
 from storage.results_store import results_store
 from storage.shards import ShardLease, SliceCounts
@@ -27,6 +29,7 @@ class SliceWriter:
     ) -> None:
         self.committed = lease.committed
         self._database = runtime.database
+        self._output = job.output
         self._lease = lease
         self._prompts = job.parsed_prompts()
         self._store = results_store(job, settings=runtime.settings)
@@ -44,16 +47,29 @@ class SliceWriter:
             object_keys.annotations_part(number, start=span.start, token=token),
             object_keys.images_part(number, start=span.start, token=token),
         )
-        for name, body in zip(names, bodies, strict=True):
-            self._store.put(name, body, content_type=PARQUET)
+        self._put(names, bodies)
         parts = {
             "annotations": _file(names[0], bodies[0], rows=counts.instances),
             "images": _file(names[1], bodies[1], rows=len(rows)),
             "item_categories": sorted({p.category for item, _ in rows for p in item.prompts}),
         }
-        with self._database.begin() as connection:
-            shards.commit_slice(connection, self._lease, span, counts=counts, parts=parts)
+        try:
+            with self._database.begin() as connection:
+                shards.commit_slice(connection, self._lease, span, counts=counts, parts=parts)
+        except LeaseLost:
+            self._store.delete(names)  # the token in their names makes them ours alone
+            raise
         self.committed = span.end
+
+    def _put(self, names: Sequence[str], bodies: Sequence[bytes]) -> None:
+        try:
+            for name, body in zip(names, bodies, strict=True):
+                self._store.put(name, body, content_type=PARQUET)
+        except (ObjectForbidden, ObjectNotFound) as error:
+            if self._output is None:
+                raise
+            message = f"{self._output} does not take the results: {error}"
+            raise InvalidRequest("output_refused", message) from error
 
 
 def _count(rows: Sequence[tuple[Item, ImageOutcome]]) -> SliceCounts:

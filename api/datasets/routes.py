@@ -8,7 +8,7 @@ from typing import IO, Annotated
 from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
 
-from api.auth import Caller
+from api.auth import Caller, KeyFirst
 from api.context import RequestContext
 from api.datasets import service
 from api.datasets.schemas import DatasetDocument, DatasetPage, DatasetRequest, UploadedFile
@@ -18,7 +18,7 @@ from storage.datasets import Dataset
 from storage.object_keys import dataset_file
 from storage.object_store import ObjectForbidden
 
-router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=KeyFirst)
 
 
 @router.post("", status_code=201, responses=declared(400, 413))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 
-from api.auth import Caller
+from api.auth import Caller, KeyFirst
 from api.context import RequestContext
 from api.documents import JobId, Page
 from api.jobs import service
@@ -12,7 +12,7 @@ from api.jobs.schemas import EventPage, JobDocument, JobPage, JobRequest
 from api.problems import declared
 from domain.lifecycle import JobStatus
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=KeyFirst)
 
 IdempotencyKey = Annotated[
     str | None,

@@ -27,7 +27,7 @@ from domain.prompts import TokenCounter, check_text_lengths
 from domain.tokens import token_counter
 from storage import jobs as stored_jobs
 from storage.datasets import find_dataset
-from storage.events import events_of
+from storage.events import Event, events_of
 from storage.jobs import Job, NewJob, Progress
 from storage.keys import ApiKey
 from storage.models import find_model
@@ -171,8 +171,18 @@ def events(context: Context, job_id: str, caller: ApiKey, *, page: PageRequest) 
         found = events_of(connection, job_id, after=after[0] if after else 0, limit=page.limit + 1)
     shown = found[: page.limit]
     return EventPage(
-        data=[EventDocument.model_validate(event, from_attributes=True) for event in shown],
+        data=[_event_document(event) for event in shown],
         next_cursor=cursor_of(shown[-1].id) if len(found) > page.limit else None,
+    )
+
+
+def _event_document(event: Event) -> EventDocument:
+    """Without what is the operator's: the worker's host, and the words of internal errors."""
+    data = {name: value for name, value in event.data.items() if name != "owner"}
+    if "last_error" in data:
+        data["last_error"] = str(data["last_error"]).partition(":")[0]
+    return EventDocument(
+        id=event.id, at=event.at, kind=event.kind, shard_number=event.shard_number, data=data
     )
 
 

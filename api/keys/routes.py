@@ -2,14 +2,14 @@
 
 from fastapi import APIRouter
 
-from api.auth import AdminCaller
+from api.auth import AdminCaller, KeyFirst
 from api.context import RequestContext
 from api.documents import KeyId, Page
 from api.keys import service
 from api.keys.schemas import KeyDocument, KeyPage, KeyRequest, NewKeyDocument
 from api.problems import declared
 
-router = APIRouter(prefix="/v1/keys", tags=["keys"], responses=declared(403))
+router = APIRouter(prefix="/v1/keys", tags=["keys"], route_class=KeyFirst, responses=declared(403))
 
 
 @router.post("", status_code=201, responses=declared(400, 413))

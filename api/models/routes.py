@@ -2,12 +2,12 @@
 
 from fastapi import APIRouter
 
-from api.auth import Caller
+from api.auth import Caller, KeyFirst
 from api.context import RequestContext
 from api.models.schemas import ModelDocument, ModelLimitsDocument, ModelList
 from storage.models import PublishedModel, find_model
 
-router = APIRouter(prefix="/v1/models", tags=["models"])
+router = APIRouter(prefix="/v1/models", tags=["models"], route_class=KeyFirst)
 
 
 @router.get("")

@@ -7,7 +7,7 @@ from typing import Annotated, BinaryIO
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import StreamingResponse
 
-from api.auth import Caller
+from api.auth import Caller, KeyFirst
 from api.context import RequestContext
 from api.documents import JobId, Page
 from api.problems import declared, not_found
@@ -19,7 +19,7 @@ from domain.result_manifest import ResultManifest
 from storage.object_keys import results_root
 from storage.object_store import ObjectNotFound
 
-router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"])
+router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"], route_class=KeyFirst)
 downloads = APIRouter(prefix="/v1/downloads", tags=["results"])
 
 ImageIndex = Annotated[int, Path(ge=0, lt=2**62, description="Counts the job's images from 0")]
@@ -37,13 +37,13 @@ def list_results(
     return service.list_parts(context, job_id, caller, page=page, request=request)
 
 
-@router.get("/manifest", responses=declared(404))
+@router.get("/manifest", responses=declared(404, 409))
 def get_manifest(job_id: JobId, context: RequestContext, caller: Caller) -> ResultManifest:
     """The newest manifest: what the result consists of."""
     return service.read_manifest(context, job_id, caller)
 
 
-@router.get("/errors", responses=declared(404))
+@router.get("/errors", responses=declared(404, 409))
 def list_errors(
     job_id: JobId,
     context: RequestContext,

@@ -24,6 +24,7 @@ from api.results.schemas import (
     ManifestLink,
     ResultPage,
 )
+from api.results.stored import stored_manifest, stored_part
 from domain.errors import ImageErrorCode
 from domain.lifecycle import TERMINAL_JOB
 from domain.prompts import categories
@@ -96,7 +97,7 @@ def read_manifest(context: Context, job_id: str, caller: ApiKey) -> ResultManife
     if job.manifest_number == 0:
         raise ApiProblem(404, "no_manifest_yet", "The manifest is written when the job ends.")
     store = results_store(job, settings=context.settings)
-    return ResultManifest.model_validate_json(store.get(object_keys.manifest(job.manifest_number)))
+    return stored_manifest(store, job.manifest_number)
 
 
 def list_errors(
@@ -134,7 +135,7 @@ def _failed_rows(
     slices: list[Slice], store: ObjectStore, *, from_index: int, code: ImageErrorCode | None
 ) -> Iterator[ImageRow]:
     for part in slices:
-        with store.open(part.images_key) as file:
+        with stored_part(store, part.parts["images"]) as file:
             for row in iter_images(file):
                 wanted = row.error_code is not None and code in (None, row.error_code)
                 if wanted and row.image_index >= from_index:
@@ -163,16 +164,17 @@ def image_annotations(
     if part is None:
         raise _no_outcome(job, image_index, total)
     store = results_store(job, settings=context.settings)
-    with store.open(part.images_key) as file:
+    with stored_part(store, part.parts["images"]) as file:
         row = next(row for row in iter_images(file) if row.image_index == image_index)
-    with store.open(part.annotations_key) as file:
+    with stored_part(store, part.parts["annotations"]) as file:
         instances = instances_of(file, image_index)
     shown = list(above_threshold(instances, min_score=min_score))
     names = categories(job.parsed_prompts(), item_classes)
+    ids = {name: number for number, name in enumerate(names, start=1)}
     return ImageAnnotations(
         image=_coco_image(row),
-        annotations=[_annotation(found, n, names) for n, found in enumerate(shown, start=1)],
-        categories=[CocoCategory(id=n, name=name) for n, name in enumerate(names, start=1)],
+        annotations=[_annotation(found, n, ids) for n, found in enumerate(shown, start=1)],
+        categories=[CocoCategory(id=id_, name=name) for name, id_ in ids.items()],
     )
 
 
@@ -197,11 +199,11 @@ def _coco_image(row: ImageRow) -> CocoImage:
     )
 
 
-def _annotation(row: InstanceRow, number: int, names: list[str]) -> CocoAnnotation:
+def _annotation(row: InstanceRow, number: int, category_ids: dict[str, int]) -> CocoAnnotation:
     return CocoAnnotation(
         id=number,
         image_id=row.image_index + 1,
-        category_id=names.index(row.category) + 1,
+        category_id=category_ids[row.category],
         segmentation=CocoRle(size=row.mask.size, counts=row.mask.counts.decode("ascii")),
         area=row.area,
         bbox=row.box,

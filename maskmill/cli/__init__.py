@@ -8,6 +8,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from maskmill.cli.printable import printable
+
 # name: module, attribute (a function, or a typer app of further commands), line of help
 COMMANDS = {
     "label": ("label", "label", "Label images from start to finish on this machine."),
@@ -32,7 +34,7 @@ def main() -> None:
         message = _expected(error)
         if message is None:
             raise
-        typer.echo(f"Error: {message}", err=True)
+        typer.echo(f"Error: {printable(message)}", err=True)
         sys.exit(1)
 
 

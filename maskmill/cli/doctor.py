@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from maskmill.cli.printable import printable
+
 SERVICE_FILE = "service.json"  # written into its data folder by the embedded stack
 _PARTS = ("api.doctor", "workers.doctor")
 _SECONDS = 300  # the worker's loads a network
@@ -86,4 +88,4 @@ def _failure(module: str, detail: str) -> dict[str, Any]:
 def _line(check: dict[str, Any]) -> str:
     state = "ok  " if check["ok"] else "FAIL"
     mend = "" if check["ok"] else f" -> {check['mend']}"
-    return f"{state} {check['check']:<13} {check['detail']}{mend}"
+    return printable(f"{state} {check['check']:<13} {check['detail']}{mend}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from maskmill.cli.options import AsJson, JobId
+from maskmill.cli.printable import printable
 
 if TYPE_CHECKING:
     from maskmill.client import Client, Job
@@ -22,6 +23,7 @@ def jobs(
     """List your jobs, newest first."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from maskmill.client import Client
 
@@ -34,7 +36,8 @@ def jobs(
     for job in found:
         images = f"{job.counts.succeeded:,} of {job.counts.total:,}"
         failed = f"{job.counts.failed:,}"
-        table.add_row(job.id, job.name or "", job.status, images, failed, _time(job.created_at))
+        name = Text(printable(job.name or ""))  # not str: that may hold markup
+        table.add_row(job.id, name, job.status, images, failed, _time(job.created_at))
     Console().print(table)
 
 
@@ -45,10 +48,10 @@ def show(job_id: JobId, as_json: AsJson = False) -> None:
     with Client() as client:
         job = client.get_job(job_id)
     if as_json:
-        typer.echo(job.model_dump_json(indent=2))
+        typer.echo(json.dumps(job.model_dump(mode="json"), indent=2))
         return
     for name, value in _facts(job):
-        typer.echo(f"{name:<10}{value}")
+        typer.echo(f"{name:<10}{printable(value)}")
 
 
 def watch(job_id: JobId) -> None:

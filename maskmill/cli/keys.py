@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from maskmill.cli.printable import printable
+
 app = typer.Typer(
     help="Make, list and revoke API keys (admin keys only).",
     no_args_is_help=True,
@@ -21,7 +23,7 @@ def create(
 
     with Client() as client:
         key = client.create_key(name, is_admin=admin)
-    typer.echo(f"{key.id} for {key.name}; it is shown only now:", err=True)
+    typer.echo(f"{key.id} for {printable(key.name)}; it is shown only now:", err=True)
     typer.echo(key.secret)
 
 
@@ -30,6 +32,7 @@ def list_() -> None:
     """List all keys, without their secrets."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from maskmill.client import Client
 
@@ -39,7 +42,8 @@ def list_() -> None:
     for key in keys:
         revoked = f"{key.revoked_at:%Y-%m-%d}" if key.revoked_at else ""
         admin = "admin" if key.is_admin else ""
-        table.add_row(key.id, key.name, admin, f"{key.created_at:%Y-%m-%d}", revoked)
+        name = Text(printable(key.name))  # not str: that may hold markup
+        table.add_row(key.id, name, admin, f"{key.created_at:%Y-%m-%d}", revoked)
     Console().print(table)
 
 
@@ -50,4 +54,4 @@ def revoke(key_id: Annotated[str, typer.Argument(metavar="KEY", help="Its id: ke
 
     with Client() as client:
         key = client.revoke_key(key_id)
-    typer.echo(f"{key.id} ({key.name}) is revoked")
+    typer.echo(f"{key.id} ({printable(key.name)}) is revoked")

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from maskmill.cli.options import Floor, MinScore, ModelName, Output, Prompts, PromptsFile
+from maskmill.cli.printable import printable
 from maskmill.cli.progress import outcome_line, watch_job
 from maskmill.cli.prompts import parse_prompts
 from maskmill.embedded import StackError
@@ -75,13 +76,13 @@ def run_label(request: LabelRequest) -> None:
     try:
         done = run(request, announce=lambda line: typer.echo(line, err=True), watch=watch_job)
     except (UnusableSourceError, StackError) as error:
-        typer.echo(f"Error: {error}", err=True)
+        message = printable(str(error), keep="\n")  # the end of a log
+        typer.echo(f"Error: {message}", err=True)
         raise typer.Exit(1) from None
     typer.echo(outcome_line(done.job))
-    if done.result is None:
-        raise typer.Exit(1)
-    _describe(done.result)
-    if done.result.succeeded == 0:
+    if done.result is not None:
+        _describe(done.result)
+    if done.job.error is not None or done.result is None or done.result.succeeded == 0:
         raise typer.Exit(1)
 
 

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from maskmill.answers import Job
+from maskmill.cli.printable import printable
 from maskmill.client import Client, FileProgress
 
 
@@ -56,7 +57,7 @@ def outcome_line(job: Job) -> str:
     if job.error is None:
         return line
     where = f"line {job.error.line}: " if job.error.line is not None else ""
-    return f"{job.status}: {where}{job.error.message} ({job.error.code})"
+    return printable(f"{job.status}: {where}{job.error.message} ({job.error.code})")
 
 
 def _state(job: Job) -> str:

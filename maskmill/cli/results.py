@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from maskmill.cli.options import AsJson, JobId, MinScore
+from maskmill.cli.printable import printable
 
 
 def results(
@@ -45,7 +46,7 @@ def results(
                 on_progress=progress,
             )
     except DamagedResult as error:
-        typer.echo(f"Error: {error}", err=True)
+        typer.echo(f"Error: {printable(str(error))}", err=True)
         raise typer.Exit(1) from error
     typer.echo(
         f"{folder}: {written.succeeded:,} images, {written.annotations:,} annotations, "
@@ -81,4 +82,5 @@ def errors(
             if as_json:
                 typer.echo(json.dumps(failed.model_dump(mode="json")))
             else:
-                typer.echo(f"{failed.code:<14}{failed.image}  {failed.message}")
+                line = f"{failed.code:<14}{failed.image}  {failed.message}"
+                typer.echo(printable(line))

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from maskmill.cli.printable import printable
+
 DEMO_MODEL = "demo-sam3"
 
 
@@ -47,7 +49,8 @@ def up(
         typer.echo("Stopped while starting")
         return
     except StackError as error:
-        typer.echo(f"Error: {error}", err=True)
+        message = printable(str(error), keep="\n")  # the end of a log
+        typer.echo(f"Error: {message}", err=True)
         raise typer.Exit(1) from None
     typer.echo("Stopped")
 

@@ -45,7 +45,9 @@ class PostgresServer:
         return self.home / "data"
 
     def url(self, database: str = DATABASE) -> str:
-        return f"postgresql+psycopg://{USER}:{self.password}@127.0.0.1:{self.port}/{database}"
+        """A client with this URL tells its password to no other server that took the port."""
+        address = f"{USER}:{self.password}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql+psycopg://{address}?require_auth=scram-sha-256"
 
     def prepare(self) -> None:
         """Makes the database files, or checks those that are there.

@@ -68,7 +68,7 @@ def service_children(
     """The processes of the service. To add one, add a row (and its place in STOP_ORDER)."""
     uvicorn = ("uvicorn", "api.app:create_app", "--factory", "--no-access-log")
     celery = (
-        *("celery", "-A", "workers.celery_app", "worker", "--pool=threads", "-c", "1"),
+        *("celery", "-A", "workers.celery_app", "worker", "--pool=threads"),
         *("--loglevel", "INFO", "--without-mingle", "--without-gossip"),
     )
     modules: dict[str, tuple[str, ...]] = {
@@ -77,8 +77,8 @@ def service_children(
             *("--host", host, "--port", str(port)),
         ),
         "dispatcher": ("workers.dispatcher",),
-        "planner": (*celery, "-Q", "planning", "-n", "planner@%h"),
-        "bulk": (*celery, "-Q", "bulk", "-n", "bulk@%h"),
+        "planner": (*celery, "-c", "4", "-Q", "planning", "-n", "planner@%h"),
+        "bulk": (*celery, "-c", "1", "-Q", "bulk", "-n", "bulk@%h"),
     }
     return [
         _python_child(name, arguments, environment=environment, logs=logs)

@@ -209,6 +209,13 @@ def upgrade() -> None:
     )
     op.create_index("ix_slices_committed_at", "slices", ["job_id", "committed_at"], unique=False)
     op.create_index(
+        "ix_slices_images",
+        "slices",
+        ["job_id", "first_image_index"],
+        unique=False,
+        postgresql_where=sa.text("status = 'committed'"),
+    )
+    op.create_index(
         "ix_slices_failed",
         "slices",
         ["job_id", "first_image_index"],
@@ -232,6 +239,9 @@ def downgrade() -> None:
         "ix_slices_failed",
         table_name="slices",
         postgresql_where=sa.text("failed > 0 AND status = 'committed'"),
+    )
+    op.drop_index(
+        "ix_slices_images", table_name="slices", postgresql_where=sa.text("status = 'committed'")
     )
     op.drop_index("ix_slices_committed_at", table_name="slices")
     op.drop_table("slices")

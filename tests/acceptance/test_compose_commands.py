@@ -23,13 +23,13 @@ from tests.s3_server import S3Bucket
 from tests.services import REPOSITORY, wait_until
 
 COMPOSE = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
-_VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
+_VARIABLE = re.compile(r"\$\{\w+:-([^}]*)\}")
 
 
 def environment_of(name: str, **elsewhere: str) -> dict[str, str]:
     """The service's variables with their defaults; `elsewhere` is where the servers are here."""
     named = COMPOSE["services"][name]["environment"]
-    defaults = {key: _VARIABLE.sub(r"\2", str(value)) for key, value in named.items()}
+    defaults = {key: _VARIABLE.sub(r"\1", str(value)) for key, value in named.items()}
     kept = {key: value for key, value in os.environ.items() if not key.startswith("MASKMILL_")}
     return {**kept, **defaults, **elsewhere}
 

@@ -6,11 +6,13 @@ from io import BytesIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from domain.errors import ImageError, ImageErrorCode
 
 # Named one by one: Pillow has readers (EPS starts Ghostscript) that must not see strangers' files.
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
+_32_BIT_MODES = ("I", "F")
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {  # EXIF 2.32, tag Orientation: what puts the pixels upright again
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -21,16 +23,10 @@ _UPRIGHT = {  # EXIF 2.32, tag Orientation: what puts the pixels upright again
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    IndexError,
-    KeyError,
-    TypeError,
-)
+_TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF 6.0, section 15
+_MAX_SCANS = 500  # a progressive JPEG has about ten, and each passes over the whole image
+_SMALL_TILE_PIXELS = 2**22  # is fine whatever the image
+_STRETCHED_AT_ONCE = 2**20  # pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,34 +46,71 @@ def decode(data: bytes, *, max_pixels: int) -> DecodedImage:
       colour profiles, and with Adobe's inverted values in a JPEG set right.
     - 16-bit channels keep their upper 8 bits.
     - 32-bit integer and float pixels have no range of their own: the image's least to greatest
-      finite value is stretched over 0 to 255; a constant image and NaN become 0.
+      finite value is stretched over 0 to 255; a constant image and NaN become 0. As they need
+      more memory, a quarter of `max_pixels` is their limit.
     - Of an animation (GIF, WebP, APNG) or a file of several pages, the first image counts.
 
     Raises ImageError: `truncated` (bytes are missing, or there are none), `unsupported` (not an
     image format we read), `too_large` (more than `max_pixels`, by the header, before any pixel
-    is decoded), `decode_error` (damaged), `out_of_memory`.
+    is decoded; so are a TIFF's tiles that dwarf it), `decode_error` (damaged, or a JPEG of
+    absurdly many scans), `out_of_memory`.
     """
     if not data:
         raise ImageError(ImageErrorCode.TRUNCATED, "the file is empty")
+    _check_scans(data)
     # Replaces Pillow's own limit (a warning, then a fixed bound) by the check in _check_size.
     Image.MAX_IMAGE_PIXELS = None
     try:
         with Image.open(BytesIO(data), formats=_FORMATS) as image:
-            _check_size(image.size, max_pixels)
+            _check_size(image, max_pixels)
+            if isinstance(image, TiffImageFile):
+                _check_tiles(image, data, max_pixels)
             return _decode_upright(image)
+    except ImageError:
+        raise
     except UnidentifiedImageError as error:
         raise _unreadable(data) from error
     except MemoryError as error:
         raise ImageError(ImageErrorCode.OUT_OF_MEMORY, "no memory to decode the image") from error
-    except _BROKEN as error:
+    except Exception as error:  # Pillow's plugins raise anything, AVIF's RuntimeError
         raise _damaged(data, error) from error
 
 
-def _check_size(size: tuple[int, int], max_pixels: int) -> None:
-    width, height = size
-    if width * height > max_pixels:
-        message = f"{width} x {height} pixels, more than the limit of {max_pixels}"
+def _check_scans(data: bytes) -> None:
+    if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > _MAX_SCANS:
+        raise ImageError(ImageErrorCode.DECODE_ERROR, f"too many scans, more than {_MAX_SCANS}")
+
+
+def _check_size(image: Image.Image, max_pixels: int) -> None:
+    limit = max_pixels // 4 if image.mode in _32_BIT_MODES else max_pixels
+    if image.width * image.height > limit:
+        message = f"{image.width} x {image.height} pixels, more than the limit of {limit}"
         raise ImageError(ImageErrorCode.TOO_LARGE, message)
+
+
+def _check_tiles(image: TiffImageFile, data: bytes, max_pixels: int) -> None:
+    """A tile is decoded whole, however little of it the image shows. Strips end with the image."""
+    tags = _tiff_tags(data)
+    if max(tags.count(_TILE_WIDTH), tags.count(_TILE_LENGTH)) > 1:
+        # Pillow takes the last of them, libtiff the first.
+        raise ValueError("the size of tiles stands there twice")
+    width, height = (int(image.tag_v2.get(tag, 0)) for tag in (_TILE_WIDTH, _TILE_LENGTH))
+    limit = min(max_pixels, max(4 * image.width * image.height, _SMALL_TILE_PIXELS))
+    if width * height > limit:
+        message = f"tiles of {width} x {height} pixels for {image.width} x {image.height}"
+        raise ImageError(ImageErrorCode.TOO_LARGE, message)
+
+
+def _tiff_tags(data: bytes) -> list[int]:
+    """Of the first directory, as they stand in the file (TIFF 6.0, section 2; BigTIFF)."""
+    order = "<" if data.startswith(b"II") else ">"
+    is_big = struct.unpack_from(f"{order}H", data, 2)[0] == 43
+    offset_at, offset_as, count_as, entry_size = (8, "Q", "Q", 20) if is_big else (4, "L", "H", 12)
+    (start,) = struct.unpack_from(order + offset_as, data, offset_at)
+    (count,) = struct.unpack_from(order + count_as, data, start)
+    first = start + struct.calcsize(order + count_as)
+    last = min(first + count * entry_size, len(data) - 1)
+    return [struct.unpack_from(f"{order}H", data, at)[0] for at in range(first, last, entry_size)]
 
 
 def _decode_upright(image: Image.Image) -> DecodedImage:
@@ -97,7 +130,9 @@ def _orientation(image: Image.Image) -> int:
     """1 where there is none or its EXIF block is damaged: the pixels may be fine all the same."""
     try:
         value = image.getexif().get(_EXIF_ORIENTATION, 1)
-    except (*_BROKEN, Warning):
+    except MemoryError:
+        raise
+    except Exception:
         return 1
     return value if value in _UPRIGHT else 1
 
@@ -105,8 +140,8 @@ def _orientation(image: Image.Image) -> int:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         return _grey_to_rgb((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        return _grey_to_rgb(_stretch(np.asarray(image, dtype=np.float64)))
+    if image.mode in _32_BIT_MODES:
+        return _grey_to_rgb(_stretch(np.asarray(image)))
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
@@ -119,12 +154,19 @@ def _grey_to_rgb(values: np.ndarray) -> Image.Image:
 
 
 def _stretch(values: np.ndarray) -> np.ndarray:
-    finite = np.isfinite(values)
-    if not finite.any():
-        return np.zeros(values.shape, np.uint8)
-    low, high = values[finite].min(), values[finite].max()
-    scaled = (np.clip(values, low, high) - low) * (255.0 / max(high - low, 1e-300))
-    stretched: np.ndarray = np.nan_to_num(scaled).round().astype(np.uint8)
+    """Piece by piece: float64, which all of int32 and float32 fit, takes eight bytes a pixel."""
+    stretched = np.zeros(values.shape, np.uint8)
+    count = values.size // _STRETCHED_AT_ONCE + 1
+    pieces = np.array_split(values.reshape(-1), count)
+    finite = (piece[np.isfinite(piece)] for piece in pieces)
+    ranges = [(float(piece.min()), float(piece.max())) for piece in finite if piece.size]
+    if not ranges:
+        return stretched
+    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+    factor = 255.0 / max(high - low, 1e-300)
+    for piece, target in zip(pieces, np.array_split(stretched.reshape(-1), count), strict=True):
+        scaled = (np.clip(piece.astype(np.float64), low, high) - low) * factor
+        target[:] = np.nan_to_num(scaled).round()
     return stretched
 
 

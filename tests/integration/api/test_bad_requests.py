@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
+from api.documents import cursor_of
 from domain.prompts import ModelLimits
 from storage.models import PublishedModel, publish_model
 from storage.tables import jobs, outbox
@@ -168,6 +169,17 @@ def test_a_cursor_with_a_number_beyond_the_database_is_refused(api: Api) -> None
             assert 400 <= answer.status_code < 500, (cursor, path, answer.text)
 
 
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/datasets", "/v1/keys"])
+@pytest.mark.parametrize("text", ["\ud800", "job_\udfff", "\0"])
+def test_a_cursor_whose_text_cannot_be_stored_is_refused(api: Api, path: str, text: str) -> None:
+    answers = [
+        api.client.get(path, params={"cursor": cursor_of(*values)}, headers=api.admin)
+        for values in ((text,), (text, text))
+    ]
+    assert {answer.status_code for answer in answers} == {422}
+    assert {answer.json()["code"] for answer in answers} == {"invalid_cursor"}
+
+
 @pytest.mark.parametrize("limit", ["0", "501", "-1", "many", "1e3"])
 def test_a_page_has_1_to_500_entries(api: Api, limit: str) -> None:
     assert api.as_alice("GET", "/v1/jobs", params={"limit": limit}).status_code == 422
@@ -186,6 +198,25 @@ def test_an_unknown_address_and_a_wrong_method_are_problems_too(api: Api) -> Non
     wrong = api.client.delete("/v1/jobs")
     assert (wrong.status_code, wrong.json()["code"]) == (405, "method_not_allowed")
     assert wrong.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({}, "missing_key"),
+        ({"Authorization": "Basic mm_x"}, "missing_key"),
+        ({"Authorization": "Bearer mm_unknown"}, "invalid_key"),
+    ],
+)
+@pytest.mark.parametrize("body", [b"{", b"[]", b"x" * 2**21])
+def test_a_strangers_body_is_not_looked_at(
+    api: Api, headers: dict[str, str], code: str, body: bytes
+) -> None:
+    typed = {**headers, "Content-Type": "application/json"}
+    for path in ("/v1/jobs", "/v1/datasets", "/v1/keys"):
+        answer = api.client.post(path, content=body, headers=typed)
+        assert (answer.status_code, answer.json()["code"]) == (401, code)
+        assert answer.headers["www-authenticate"] == 'Bearer realm="maskmill"'
 
 
 def nothing_is_stored(api: Api) -> bool:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import pytest
 import typer
+from sqlalchemy import update
 
 from api.app import create_app
 from domain.annotations import failure
@@ -15,6 +16,7 @@ from domain.errors import ImageErrorCode
 from maskmill.cli import COMMANDS, main
 from storage import object_keys
 from storage.object_store import open_store
+from storage.tables import jobs
 from tests.integration.api.conftest import Api
 from tests.integration.api.labelled import commit, finish, found, labelled, plan
 from tests.integration.api.served import served
@@ -170,6 +172,25 @@ def test_errors_are_listed_for_people_and_programs(run: Run, api: Api) -> None:
     assert "truncated     image-0.png  cut" in run("errors", job_id)[1]
     lines = run("errors", job_id, "--json", "--code", "timeout")[1].splitlines()
     assert [json.loads(line)["image"] for line in lines] == ["image-1.png"]
+
+
+def test_names_and_messages_of_others_cannot_steer_the_terminal(run: Run, api: Api) -> None:
+    odd = "\x1b]0;x\x07\u202e\u2028\n\x9b[bold]"
+    escaped = r"\x1b]0;x\x07\u202e\u2028\n\x9b[bold]"
+    job = api.create_job(name=odd, prompts=[{"text": f"a{odd}b"}])
+    commit(api, plan(api, job["id"], images=1), [failure(ImageErrorCode.TRUNCATED, odd)])
+    said = [run(*command)[1] for command in (("show", job["id"]), ("errors", job["id"]))]
+    assert [text.count(escaped) for text in said] == [2, 1]
+    listed, as_json = run("jobs")[1], run("show", job["id"], "--json")[1]
+    status, _, err = run("submit", "s3://photos/", "-p", "star", "--model", "a\x1b[2J\x9b")
+    assert (status, err.count("\n")) == (1, 1)
+    for text in (*said, listed, as_json, err):
+        assert not {"\x1b", "\x07", "\u202e", "\u2028", "\x9b"} & set(text)
+    with api.database.begin() as connection:
+        connection.execute(
+            update(jobs).values(status="failed", error={"code": "x", "message": odd, "line": 1})
+        )
+    assert f"failed: line 1: {escaped} (x)\n" in run("show", job["id"])[1]
 
 
 def test_results_are_downloaded_into_a_folder(run: Run, api: Api, tmp_path: Path) -> None:

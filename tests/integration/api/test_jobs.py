@@ -4,9 +4,11 @@ from sqlalchemy import func, select
 
 from domain.lifecycle import JobStatus
 from storage.jobs import claim_job
+from storage.shards import retry_shard_later
 from storage.tables import jobs, outbox
 from storage.transitions import move_job
 from tests.integration.api.conftest import Api, job_body
+from tests.integration.api.labelled import plan
 
 
 def test_a_job_is_accepted_with_its_location_and_shown_there(api: Api) -> None:
@@ -156,6 +158,18 @@ def test_events_are_paged_oldest_first(api: Api) -> None:
     rest = api.as_alice("GET", path, params={"limit": 1, "cursor": first["next_cursor"]}).json()
     assert [e["kind"] for e in first["data"] + rest["data"]] == ["job.queued", "job.planning"]
     assert rest["next_cursor"] is None
+
+
+def test_events_keep_the_workers_host_and_the_words_of_errors_to_themselves(api: Api) -> None:
+    job_id = api.create_job()["id"]
+    lease = plan(api, job_id, images=1)
+    with api.database.begin() as connection:
+        error = "OSError: no route to 10.1.2.3"
+        assert retry_shard_later(connection, lease, error=error, delay_seconds=0)
+    answer = api.as_alice("GET", f"/v1/jobs/{job_id}/events")
+    found = {event["kind"]: event["data"] for event in answer.json()["data"]}
+    assert found["shard.running"].keys() == {"token", "attempt"}
+    assert found["shard.pending"] == {"last_error": "OSError"}
 
 
 def count_jobs(api: Api) -> int:

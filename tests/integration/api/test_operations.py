@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from api.app import create_app
+from api.checks import Check, RecentChecks, check_broker
 from domain.prompts import ModelLimits
 from storage.models import PublishedModel, publish_model
 from storage.settings import Settings
@@ -63,6 +65,41 @@ def test_a_database_that_is_away_makes_answers_503_not_500(settings: Settings) -
         status, missing = failing(client)
         assert (status, missing) == (503, {"database", "broker"})
         assert "secret-word" not in client.get("/readyz").text
+
+
+def test_strangers_learn_of_a_failure_only_that_it_is_and_the_log_has_the_rest(
+    settings: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with TestClient(create_app(settings)) as client:
+        checks = client.get("/readyz").json()["checks"]
+    broker = next(check for check in checks if check["check"] == "broker")
+    assert broker["detail"] == "see the service's log or `maskmill doctor`"
+    assert "127.0.0.1:1" in capfd.readouterr().err
+
+
+def test_readiness_is_not_asked_anew_for_everybody(settings: Settings) -> None:
+    asked: list[int] = []
+
+    def ask() -> list[Check]:
+        asked.append(1)
+        return [Check("x", True, "")]
+
+    seldom, always = RecentChecks(ask, seconds=60), RecentChecks(ask, seconds=0)
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: seldom(), range(50)))
+    assert (len(asked), len(set(answers))) == (1, 1)
+    assert [always(), always()] == answers[:2]
+    assert len(asked) == 3
+    with TestClient(create_app(settings)) as client:
+        client.get("/readyz")
+        context = client.app.state.context  # type: ignore[attr-defined]
+        assert context.checks() is context.checks()
+
+
+def test_a_broker_address_that_cannot_be_parsed_is_not_repeated(settings: Settings) -> None:
+    url = SecretStr("redis://:pass/word@127.0.0.1:6379/0")
+    check = check_broker(settings.model_copy(update={"broker_url": url}))
+    assert (check.ok, check.detail) == (False, "MASKMILL_BROKER_URL cannot be parsed")
 
 
 def test_models_are_listed_with_their_limits_once_a_worker_has_said_them(api: Api) -> None:

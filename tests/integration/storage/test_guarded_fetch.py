@@ -491,3 +491,16 @@ def test_a_handshake_that_never_ends_is_left(fetcher_for: Make) -> None:
         host = f"127.0.0.1:{listener.getsockname()[1]}"
         fetcher = fetcher_for(host, timeout_seconds=0.3)
         assert _failure(fetcher, f"https://{host}/") is FetchFailure.TIMEOUT
+
+
+def test_a_host_that_is_broken_idna_is_refused(fetcher_for: Make) -> None:
+    with pytest.raises(FetchRefused, match="not an address"):
+        fetcher_for().get("http://xn--a/x.jpg", max_bytes=LIMIT)
+
+
+def test_a_redirect_to_a_host_that_is_broken_idna_is_refused(fetcher_for: Make) -> None:
+    def redirect(request: Request) -> None:
+        request.answer(302, Location="http://xn--a/x.jpg")
+
+    with serving(redirect) as server, pytest.raises(FetchRefused, match="not an address"):
+        fetcher_for(server.host).get(f"{server.url}/", max_bytes=LIMIT)

@@ -3,7 +3,7 @@
 import os
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -260,3 +260,64 @@ def test_half_written_files_are_not_listed(local: LocalStore) -> None:
     (local.root / f".{uuid.uuid4().hex}.maskmill-partial").write_bytes(b"half")
     local.put(".hidden", b"x")
     assert _keys(local.list()) == [".hidden"]
+
+
+def _exchange_after_the_check(
+    monkeypatch: pytest.MonkeyPatch, exchange: Callable[[], object]
+) -> None:
+    """What somebody else can do to the folder between the check of a path and its opening."""
+    checked = LocalStore._regular_file
+
+    def check_then_exchange(store: LocalStore, key: str) -> Path:
+        path = checked(store, key)
+        exchange()
+        return path
+
+    monkeypatch.setattr(LocalStore, "_regular_file", check_then_exchange)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux")
+def test_a_folder_that_becomes_a_link_after_its_check_leads_nowhere(
+    local: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local.put("folder/a", b"mine")
+    outside = local.root.parent / "outside"
+    outside.mkdir()
+    (outside / "a").write_bytes(b"secret")
+
+    def exchange() -> None:
+        (local.root / "folder").rename(local.root / "moved")
+        (local.root / "folder").symlink_to(outside)
+
+    _exchange_after_the_check(monkeypatch, exchange)
+    with pytest.raises(ObjectForbidden):
+        local.get("folder/a")
+
+
+def test_a_file_that_becomes_a_link_after_its_check_is_not_read(
+    local: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local.put("a", b"mine")
+    (local.root.parent / "secret").write_bytes(b"secret")
+
+    def exchange() -> None:
+        (local.root / "a").unlink()
+        (local.root / "a").symlink_to(local.root.parent / "secret")
+
+    _exchange_after_the_check(monkeypatch, exchange)
+    with pytest.raises(ObjectNotFound):
+        local.get("a")
+
+
+def test_a_file_that_becomes_a_pipe_after_its_check_is_not_waited_for(
+    local: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local.put("a", b"mine")
+
+    def exchange() -> None:
+        (local.root / "a").unlink()
+        os.mkfifo(local.root / "a")
+
+    _exchange_after_the_check(monkeypatch, exchange)
+    with pytest.raises(ObjectForbidden):
+        local.get("a")

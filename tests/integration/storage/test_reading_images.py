@@ -9,7 +9,7 @@ import pytest
 from domain.errors import ImageError, ImageErrorCode
 from storage.guarded_fetch import GuardedFetcher
 from storage.local_store import LocalStore
-from storage.object_store import ObjectStore, StoreUnavailable, open_store
+from storage.object_store import BadCredentials, ObjectStore, StoreUnavailable, open_store
 from storage.s3_store import S3Store, s3_client
 from storage.settings import Settings
 from storage.sources import Sources
@@ -216,3 +216,36 @@ def test_sources_are_made_from_the_settings(own: ObjectStore, web: WebServer) ->
     sources.check_source("s3://c/d")
     assert sources.read_image(f"{web.url}/image.png", own=own, local_root=None) == b"from the web"
     sources.close()
+
+
+def test_an_address_that_a_library_cannot_take_apart_is_that_images_error(
+    sources: Sources, own: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> bytes:
+        raise UnicodeError("label too long")
+
+    monkeypatch.setattr(GuardedFetcher, "get", fail)
+    with pytest.raises(ImageError) as caught:
+        sources.read_image("http://example.org/a.png", own=own, local_root=None)
+    assert caught.value.code == ImageErrorCode.FETCH_ERROR
+
+
+@pytest.mark.usefixtures("s3_environment")
+def test_credentials_of_ours_that_ran_out_stop_the_shard_and_fail_no_image(
+    own: ObjectStore,
+) -> None:
+    def expired(request: Request) -> None:
+        body = b"<Error><Code>ExpiredToken</Code><Message>expired</Message></Error>"
+        request.answer(400, body, **{"Content-Type": "application/xml"})
+
+    with serving(expired) as server:
+        sources = Sources(
+            allowed_sources=["s3://theirs"],
+            allowed_outputs=[],
+            fetcher=GuardedFetcher(),
+            max_image_bytes=LIMIT,
+            s3_endpoint_url=server.url,
+        )
+        with pytest.raises(BadCredentials):
+            sources.read_image("s3://theirs/a.png", own=own, local_root=None)
+        sources.close()

@@ -9,6 +9,7 @@ from storage import jobs, shards, slices
 from storage.database import Database
 from storage.shards import ShardLease, SliceCounts
 from tests.integration.storage.rows import (
+    MODELS,
     add_key,
     add_planned_job,
     claim,
@@ -206,3 +207,46 @@ def test_a_slice_cut_short_counts_what_it_has(database: Database) -> None:
     with database.begin() as connection:
         assert slices.slice_of_image(connection, job_id, 9) is not None
         assert slices.slice_of_image(connection, job_id, 10) is None
+
+
+@pytest.mark.parametrize("give_back", [shards.release_shard, "retry"])
+def test_a_shard_given_back_after_the_cancel_does_not_keep_the_job_open(
+    database: Database, give_back: object
+) -> None:
+    job_id = add_planned_job(database, add_key(database), shard_count=1)
+    lease = claimed(database)
+    with database.begin() as connection:
+        jobs.request_cancel(connection, job_id)
+        if give_back == "retry":
+            shards.retry_shard_later(connection, lease, error="x", delay_seconds=60)
+        else:
+            shards.release_shard(connection, lease)
+    with database.begin() as connection:
+        assert shards.cancel_abandoned_shards(connection) == 1
+        assert jobs.jobs_to_finish(connection) == [job_id]
+
+
+def test_a_claim_locks_one_shard_and_leaves_the_others_to_other_workers(
+    database: Database,
+) -> None:
+    for _ in range(3):
+        add_planned_job(database, add_key(database), shard_count=1)
+    with database.begin() as first, database.begin() as second, database.begin() as third:
+        leases = [
+            shards.claim_shard(connection, owner="w", models=MODELS, lease_seconds=60)
+            for connection in (first, second, third)
+        ]
+    assert len({lease.job_id for lease in leases if lease}) == 3
+
+
+def test_images_that_only_failed_are_no_progress_of_a_shard(database: Database) -> None:
+    add_planned_job(database, add_key(database), shard_count=1)
+    claimed(database)
+    expire_leases(database)
+    lease = claimed(database)
+    span = open_slice(database, lease, start=0, count=1)
+    with database.begin() as connection:
+        nothing = SliceCounts(succeeded=0, failed=1, instances=0)
+        shards.commit_slice(connection, lease, span, counts=nothing, parts=PARTS)
+    expire_leases(database)
+    assert claimed(database).attempts == 3

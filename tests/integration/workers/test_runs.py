@@ -8,9 +8,10 @@ from domain.errors import ImageErrorCode
 from domain.lifecycle import JobStatus
 from maskmill.sample_scenes import Scene, draw_scene
 from storage import jobs, shards
-from storage.object_store import StoreUnavailable
+from storage.object_store import ObjectForbidden, StoreUnavailable
 from tests.integration.workers.conftest import Workplace
-from workers import finish_run, planning_run, shard_run
+from workers import engines, finish_run, planning_run, shard_run
+from workers.engine.checkpoint import CheckpointError
 
 
 def draw_folder(folder: Path, count: int) -> list[Scene]:
@@ -205,7 +206,7 @@ def test_an_image_that_kills_its_worker_is_found_and_the_rest_is_done(
     rows = workplace.images(workplace.again(job))
     assert [row.image_index for row in rows] == list(range(100))
     assert [row.image for row in rows if not row.succeeded] == ["0070.png"]
-    assert deaths <= 4
+    assert deaths <= 5
 
 
 def test_an_infrastructure_fault_is_retried_and_costs_nothing(
@@ -247,3 +248,70 @@ def test_a_cancel_keeps_what_is_done(
     with workplace.runtime.database.begin() as connection:
         progress = jobs.progress_of(connection, [job.id])[job.id]
     assert progress.succeeded + progress.canceled == 80
+
+
+def test_a_planner_that_fails_again_and_again_ends_the_job_and_keeps_what_is_labelled(
+    workplace: Workplace, scenes_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(300):
+        (scenes_folder / f"x{number:04d}.png").touch()
+    job = workplace.submit_folder(scenes_folder)
+    put = type(workplace.runtime.objects).put
+
+    def full_disk(self: Any, key: str, data: bytes, **options: Any) -> None:
+        if key.endswith("00000001.jsonl"):
+            raise StoreUnavailable("no space left on device")
+        put(self, key, data, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(workplace.runtime.objects), "put", full_disk)
+        for _ in range(planning_run.MAX_PLANNING_ATTEMPTS + 1):
+            planning_run.plan_job(workplace.runtime, job.id)
+            workplace.expire_leases()
+    shard_run.run_shards(workplace.runtime)
+    finish_run.finish_job(workplace.runtime, job.id)
+    job = workplace.again(job)
+    assert job.status is JobStatus.FAILED
+    assert job.error is not None
+    assert job.error["code"] == "planning_failed"
+    assert job.manifest_number == 1
+
+
+def test_a_store_that_refuses_the_results_fails_the_job(
+    workplace: Workplace, scenes_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = workplace.submit_folder(scenes_folder)
+    planning_run.plan_job(workplace.runtime, job.id)
+    shard_run.run_shards(workplace.runtime)
+
+    def refuse(self: Any, key: str, data: bytes, **options: Any) -> None:
+        raise ObjectForbidden(key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(workplace.runtime.objects), "put", refuse)
+        for _ in range(finish_run.MAX_FINISHING_ATTEMPTS):
+            finish_run.finish_job(workplace.runtime, job.id)
+            workplace.expire_leases()
+    job = workplace.again(job)
+    assert job.status is JobStatus.FAILED
+    assert job.error is not None
+    assert job.error["code"] == "results_not_written"
+
+
+def test_a_job_is_not_failed_by_a_worker_that_cannot_load_what_others_can(
+    workplace: Workplace, scenes_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workplace.runtime.engines.warm_up()
+    job = workplace.submit_folder(scenes_folder)
+    planning_run.plan_job(workplace.runtime, job.id)
+
+    def broken(model: str, *, device: str) -> Any:
+        raise CheckpointError("the hub is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engines, "load_engine", broken)
+        patch.setattr(workplace.runtime.engines, "_loaded", None)
+        shard_run.run_shards(workplace.runtime)
+    assert workplace.again(job).error is None
+    workplace.execute("UPDATE shards SET available_at = now()")
+    assert workplace.run(job).status is JobStatus.SUCCEEDED

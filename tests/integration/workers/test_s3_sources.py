@@ -10,6 +10,7 @@ from storage.settings import Settings
 from tests.integration.storage.web_server import Request, serving
 from tests.integration.workers.conftest import Workplace
 from tests.s3_server import S3Bucket
+from workers.finish_run import MAX_FINISHING_ATTEMPTS, finish_job
 from workers.runtime import build_runtime
 
 
@@ -89,3 +90,16 @@ def test_a_listing_of_many_pages_is_planned_in_order(
     job = s3_workplace.run(job)
     assert job.status is JobStatus.SUCCEEDED
     assert [row.image for row in s3_workplace.images(job)] == names
+
+
+def test_an_output_bucket_that_does_not_exist_fails_the_job(
+    s3_workplace: Workplace, s3_bucket: S3Bucket
+) -> None:
+    s3_bucket.client.put_object(Bucket=s3_bucket.name, Key="photos/a.jpg", Body=b"x")
+    source = {"type": "prefix", "uri": f"{s3_bucket.uri}/photos"}
+    job = s3_workplace.submit(source, output="s3://no-such-bucket/labels")
+    job = s3_workplace.run(job)
+    for _ in range(MAX_FINISHING_ATTEMPTS):
+        s3_workplace.expire_leases()
+        finish_job(s3_workplace.runtime, job.id)
+    assert reason(s3_workplace.again(job)) == "output_refused"

@@ -5,12 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.planning import (
+    BLAMED_LOSSES,
+    MARKS_PER_SHARD,
     MAX_SHARD_IMAGES,
     MAX_SLICE_IMAGES,
     PASSES_PER_SHARD,
     NextSlice,
+    ShardBudget,
     Span,
-    images_per_shard,
     next_slice,
 )
 from domain.prompts import MAX_ITEM_PROMPTS, MAX_JOB_PROMPTS, PROMPTS_PER_PASS
@@ -25,19 +27,32 @@ near = st.builds(
     ("prompts", "images"), [(0, 256), (1, 256), (16, 256), (64, 256), (65, 204), (256, 64)]
 )
 def test_a_shard_has_fewer_images_when_each_takes_many_passes(prompts: int, images: int) -> None:
-    assert images_per_shard(prompts) == images
+    assert shard_images(prompts) == images
+
+
+def shard_images(prompts: int, *, marks: int = 0) -> int:
+    """How many images of that many prompts and marks fit into one shard."""
+    budget = ShardBudget().grown(prompts=prompts, marks=marks)
+    while not (more := budget.grown(prompts=prompts, marks=marks)).exceeded:
+        budget = more
+    return budget.images
+
+
+@given(st.integers(0, 20_000))
+def test_items_with_many_boxes_and_points_make_short_lists(marks: int) -> None:
+    assert shard_images(1, marks=marks) * marks <= MARKS_PER_SHARD
 
 
 @given(st.integers(0, MAX_JOB_PROMPTS + MAX_ITEM_PROMPTS))
 def test_a_shard_is_never_empty_nor_longer_than_its_limits(prompts: int) -> None:
-    images = images_per_shard(prompts)
+    images = shard_images(prompts)
     assert 1 <= images <= MAX_SHARD_IMAGES
     assert images * ceil(prompts / PROMPTS_PER_PASS) <= PASSES_PER_SHARD
 
 
-@given(st.integers(1, 100_000))
+@given(st.integers(1, 10_000))
 def test_more_prompts_never_make_a_longer_shard(prompts: int) -> None:
-    assert images_per_shard(prompts + 1) <= images_per_shard(prompts)
+    assert shard_images(prompts + 1) <= shard_images(prompts)
 
 
 @given(st.data(), st.integers(1, MAX_SHARD_IMAGES), st.lists(spans, max_size=12))
@@ -52,9 +67,11 @@ def test_a_slice_starts_here_is_never_empty_and_stays_within_shard_and_limit(
 
 
 @given(st.integers(0, 3), st.lists(near, max_size=12))
-def test_only_an_image_that_was_lost_alone_twice_is_blamed(position: int, lost: list[Span]) -> None:
+def test_only_an_image_that_was_lost_by_itself_thrice_is_blamed(
+    position: int, lost: list[Span]
+) -> None:
     chosen = next_slice(position, shard_images=256, lost=lost)
-    assert chosen.blamed == (lost.count(Span(position, 1)) >= 2)
+    assert chosen.blamed == (lost.count(Span(position, 1)) >= BLAMED_LOSSES)
     assert not chosen.blamed or chosen.span.count == 1
 
 
@@ -78,7 +95,7 @@ def test_a_loss_is_run_again_in_eighths_then_image_by_image() -> None:
     assert next_slice(18, shard_images=256, lost=lost).span == Span(18, 1)
     assert next_slice(24, shard_images=256, lost=lost).span == Span(24, 8)
     assert next_slice(64, shard_images=256, lost=lost).span == Span(64, 64)
-    lost.append(Span(18, 1))
+    lost += [Span(18, 1), Span(18, 1)]
     assert not next_slice(18, shard_images=256, lost=lost).blamed
     lost.append(Span(18, 1))
     assert next_slice(18, shard_images=256, lost=lost).blamed
@@ -122,6 +139,6 @@ def test_exactly_the_poison_images_are_blamed(shard_images: int, poison: set[int
 
 
 @given(st.integers(1, MAX_SHARD_IMAGES), st.integers(0, MAX_SHARD_IMAGES - 1))
-def test_a_single_poison_image_costs_at_most_four_losses(shard_images: int, image: int) -> None:
+def test_a_single_poison_image_costs_at_most_five_losses(shard_images: int, image: int) -> None:
     _, losses = run_to_the_end(shard_images, {image % shard_images})
-    assert losses <= 4
+    assert losses <= 5

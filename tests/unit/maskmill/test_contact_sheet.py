@@ -81,7 +81,27 @@ def test_masks_of_an_exif_rotated_image_are_drawn_on_the_oriented_image(tmp_path
     assert np.ptp(white_columns) + 1 == pytest.approx(TILE / 2, abs=2)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"not an image", png(64, 64)[:60]])
+def damaged_avif() -> bytes:
+    """Pillow raises RuntimeError."""
+    out = io.BytesIO()
+    Image.effect_noise((64, 64), 50).convert("RGB").save(out, "AVIF")
+    content = bytearray(out.getvalue())
+    pixels = content.index(b"mdat") + 4
+    content[pixels : pixels + 20] = b"\xff" * 20
+    return bytes(content)
+
+
+def postscript() -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(out, "EPS")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, b"", b"not an image", png(64, 64)[:60], damaged_avif(), postscript()],
+    ids=["none", "empty", "text", "cut", "avif", "postscript"],
+)
 def test_masks_are_drawn_on_grey_where_the_image_cannot_be_had(
     tmp_path: Path, content: bytes | None
 ) -> None:
@@ -116,3 +136,10 @@ def test_more_images_make_more_rows_and_any_name_fits(tmp_path: Path) -> None:
     one, two = draw(tmp_path / "1.png", *entries[:4]), draw(tmp_path / "2.png", *entries)
     assert one.shape[1] == two.shape[1]
     assert two.shape[0] - one.shape[0] > TILE
+
+
+def test_postscript_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[object] = []
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *a, **k: started.append(a))
+    draw(tmp_path / "sheet.png", SheetEntry("a", postscript(), []))
+    assert not started

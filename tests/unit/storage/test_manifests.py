@@ -1,6 +1,7 @@
 import json
 import resource
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -250,3 +251,87 @@ def test_a_truncated_parquet_page_is_refused(tmp_path: Path) -> None:
 
 
 BOX = {"x0": 1.0, "y0": 2.0, "x1": 4.0, "y1": 5.0}
+
+
+def _repeated(value: str | bytes, count: int) -> "pa.DictionaryArray[Any, Any]":
+    """One long value in many rows: once in the file, `count` times in Python."""
+    return pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), pa.array([value]))
+
+
+def _peak_growth_bytes(read: Callable[[], object]) -> int:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    read()
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return (after - before) * (1 if sys.platform == "darwin" else 1024)
+
+
+def test_a_long_value_of_many_parquet_rows_does_not_unfold(tmp_path: Path) -> None:
+    table = pa.table({"image": _repeated("x" * 2**20, 20_000)})
+    path = tmp_path / "bomb"
+    pq.write_table(table, path, store_schema=False)
+    assert path.stat().st_size < 2**20
+
+    def read() -> None:
+        with pytest.raises(InvalidRequest, match="rows 1 to 1024: over 134217728 bytes"):
+            next(read_manifest(path, kind=ManifestKind.PARQUET))
+
+    assert _peak_growth_bytes(read) < 200 * 2**20
+
+
+def test_a_long_text_of_many_prompts_does_not_unfold(tmp_path: Path) -> None:
+    texts = pa.StructArray.from_arrays([_repeated("x" * 2**20, 3000)], names=["text"])
+    prompts = pa.ListArray.from_arrays(pa.array([0, 3000], pa.int32()), texts)
+    path = tmp_path / "bomb"
+    pq.write_table(pa.table({"image": ["a"], "prompts": prompts}), path, store_schema=False)
+
+    def read() -> None:
+        with pytest.raises(InvalidRequest, match="rows 1 to 1: over"):
+            next(read_manifest(path, kind=ManifestKind.PARQUET))
+
+    assert _peak_growth_bytes(read) < 200 * 2**20
+
+
+def test_a_row_group_that_declares_too_much_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.manifests._MAX_ROW_GROUP_BYTES", 1000)
+    large = _parquet(tmp_path / "large", {"image": [f"{n}.jpg" for n in range(200)]})
+    with pytest.raises(InvalidRequest, match="a row group of over"):
+        list(read_manifest(large, kind=ManifestKind.PARQUET))
+    other = _parquet(tmp_path / "other", {"image": ["a"], "bytes": [b"x" * 5000]})
+    assert len(list(read_manifest(other, kind=ManifestKind.PARQUET))) == 1
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())]
+)
+def test_parquet_texts_of_every_kind_are_read(tmp_path: Path, kind: pa.DataType) -> None:
+    images = [f"{number % 7}.jpg" for number in range(3000)]
+    columns = {"image": pa.array(images).cast(kind), "custom_id": pa.array([None, "b"] * 1500)}
+    lines = list(read_manifest(_parquet(tmp_path / "m", columns), kind=ManifestKind.PARQUET))
+    assert [line.image for _, line in lines] == images
+    assert [number for number, _ in lines] == list(range(1, 3001))
+    assert lines[1][1].custom_id == "b"
+
+
+def test_parquet_text_that_is_not_utf8_is_reported_with_its_row(tmp_path: Path) -> None:
+    offsets = pa.py_buffer(b"\0\0\0\0\1\0\0\0\3\0\0\0")
+    text = pa.StringArray.from_buffers(2, offsets, pa.py_buffer(b"a\xff\xfe"))
+    path = _parquet(tmp_path / "m", {"image": text})
+    with pytest.raises(InvalidRequest, match="utf-8") as caught:
+        list(read_manifest(path, kind=ManifestKind.PARQUET))
+    assert caught.value.line == 2
+
+
+def test_fixed_length_bytes_of_any_length_are_no_text(tmp_path: Path) -> None:
+    column = pa.array([b"x" * 1000], pa.binary(1000))
+    with pytest.raises(InvalidRequest, match="fixed-length"):
+        list(read_manifest(_parquet(tmp_path / "m", {"image": column}), kind=ManifestKind.PARQUET))
+
+
+def test_names_from_the_file_cannot_steer_a_terminal_or_break_the_database(tmp_path: Path) -> None:
+    line = {"image": "a", "x\n\x1b[2J\0\u202e": 1}
+    message = _refusal(tmp_path, json.dumps(line), ManifestKind.JSONL).message
+    assert message == r"x\n\x1b[2J\x00\u202e: unknown field"
+    header = "\x1b]0;x\x07,b\n1,2\n"
+    assert _refusal(tmp_path, header, ManifestKind.CSV).message.isprintable()

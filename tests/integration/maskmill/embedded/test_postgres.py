@@ -1,5 +1,7 @@
 import os
 import signal
+import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import sqlalchemy
 
 from maskmill.embedded.child import Owner
 from maskmill.embedded.errors import StackError
@@ -20,7 +23,7 @@ from maskmill.embedded.postgres import (
     wheel_binaries,
 )
 from maskmill.embedded.supervisor import BackOff, Supervisor
-from tests.services import wait_until
+from tests.services import driver_url, wait_until
 
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 
@@ -270,3 +273,38 @@ def test_binaries_in_a_closed_folder_are_copied_to_where_they_run(
     )
     assert "PostgreSQL) 18" in done.stdout
     assert reachable_binaries(server_owner(), shared_folder=open_folder / "shared") == found
+
+
+def test_its_url_works_in_sqlalchemy_and_in_libpq(running: PostgresServer) -> None:
+    engine = sqlalchemy.create_engine(running.url())
+    with engine.connect() as connection:
+        assert connection.execute(sqlalchemy.text("SELECT 1")).scalar() == 1
+    engine.dispose()
+    url = sqlalchemy.make_url(running.url()).set(drivername="postgresql")
+    with psycopg.connect(url.render_as_string(hide_password=False)) as libpq:
+        assert libpq.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_client_with_its_url_tells_a_false_server_no_password(server: PostgresServer) -> None:
+    heard: list[bytes] = []
+
+    def ask_for_the_password() -> None:
+        client, _ = listener.accept()
+        with client:
+            client.settimeout(10)
+            while True:
+                length, code = struct.unpack("!II", client.recv(8))
+                if code == 196608:  # a start-up message of protocol 3.0
+                    break
+                client.sendall(b"N")  # neither TLS nor GSSAPI
+            client.recv(length - 8)
+            client.sendall(b"R" + struct.pack("!II", 8, 3))  # AuthenticationCleartextPassword
+            heard.append(client.recv(100))
+
+    with socket.create_server(("127.0.0.1", server.port)) as listener:
+        false_server = threading.Thread(target=ask_for_the_password)
+        false_server.start()
+        with pytest.raises(psycopg.OperationalError, match="scram-sha-256"):
+            psycopg.connect(driver_url(server.url()))
+        false_server.join(10)
+    assert heard == [b""]

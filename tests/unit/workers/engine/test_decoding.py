@@ -261,3 +261,66 @@ def test_an_image_of_just_the_limit_is_taken() -> None:
     data = file_of(corners(), "PNG")
     assert decode(data, max_pixels=40 * 24).pixels.shape == (24, 40, 3)
     assert refused(data, max_pixels=40 * 24 - 1) == ImageErrorCode.TOO_LARGE
+
+
+def test_a_damaged_avif_is_reported_as_such() -> None:
+    data = bytearray(noise("AVIF"))
+    pixels = data.index(b"mdat") + 4
+    data[pixels : pixels + 20] = b"\xff" * 20
+    with pytest.raises(RuntimeError), Image.open(BytesIO(data)) as image:
+        image.load()
+    assert refused(bytes(data)) == ImageErrorCode.DECODE_ERROR
+
+
+def test_a_jpeg_of_very_many_scans_is_refused_unread() -> None:
+    data = file_of(corners(), "JPEG", progressive=True)
+    assert decode(data, max_pixels=LIMIT).pixels.shape == (24, 40, 3)
+    start = data.rindex(b"\xff\xda")
+    scan = data[start : data.rindex(b"\xff\xd9")]
+    assert refused(data[:start] + 500 * scan + b"\xff\xd9") == ImageErrorCode.DECODE_ERROR
+
+
+def tiled_tiff(size: int, *tile_sides: int) -> bytes:
+    """A grey TIFF in one deflated tile; each side is written as a tag TileWidth of its own."""
+    tile = zlib.compress(bytes(tile_sides[0] ** 2))
+    tags = [(256, size), (257, size), (258, 8), (259, 8), (262, 1), (277, 1)]
+    tags += [(322, side) for side in tile_sides]
+    tags += [(323, tile_sides[0]), (324, 8), (325, len(tile))]
+    entries = b"".join(struct.pack("<HHLL", tag, 4, 1, value) for tag, value in tags)
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    return b"II*\0" + struct.pack("<L", 8 + len(tile)) + tile + directory
+
+
+def test_a_tile_may_be_larger_than_its_small_image() -> None:
+    assert decode(tiled_tiff(40, 1024), max_pixels=LIMIT).pixels.shape == (40, 40, 3)
+
+
+def test_tiles_that_dwarf_their_image_are_refused_before_they_are_decoded() -> None:
+    data = tiled_tiff(40, 4096)
+    assert refused(data, max_pixels=200_000_000) == ImageErrorCode.TOO_LARGE
+    assert refused(tiled_tiff(40, 1024), max_pixels=1_000_000) == ImageErrorCode.TOO_LARGE
+
+
+def test_a_tile_size_cannot_hide_behind_a_second_one() -> None:
+    """libtiff takes the first of two tags, Pillow the last."""
+    assert refused(tiled_tiff(40, 4096, 64)) == ImageErrorCode.DECODE_ERROR
+
+
+@pytest.mark.parametrize("big_tiff", [False, True])
+def test_the_tags_of_tiffs_of_both_kinds_are_found(big_tiff: bool) -> None:
+    data = file_of(corners(), "TIFF", big_tiff=big_tiff)
+    assert same(decode(data, max_pixels=LIMIT).pixels, corners())
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_images_of_32_bits_have_a_quarter_of_the_limit(mode: str) -> None:
+    data = file_of(Image.new(mode, (40, 25)), "TIFF")
+    assert decode(data, max_pixels=4000).pixels.shape == (25, 40, 3)
+    assert refused(data, max_pixels=3999) == ImageErrorCode.TOO_LARGE
+
+
+def test_32_bit_pixels_are_stretched_over_the_whole_of_a_large_image() -> None:
+    values = np.full((1100, 1000), 5, np.int32)
+    values[0, 0], values[-1, -1] = -(2**31), 2**31 - 1
+    pixels = decode(file_of(Image.fromarray(values), "TIFF"), max_pixels=LIMIT).pixels
+    assert [int(pixels[at][0]) for at in ((0, 0), (0, 1), (-1, 0), (-1, -1))] == [0, 128, 128, 255]
