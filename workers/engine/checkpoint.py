@@ -46,7 +46,7 @@ class Checkpoint:
 def load_checkpoint(model: str, *, device: torch.device) -> Checkpoint:
     """In float32 and ready for inference. Raises CheckpointError."""
     with _quiet_transformers():
-        directory = _find(model)
+        directory = find_checkpoint(model)
         weights = sorted(directory.glob("*.safetensors"))
         if not weights:
             raise CheckpointError(f"{model}: no .safetensors file in {directory}")
@@ -66,7 +66,7 @@ def load_checkpoint(model: str, *, device: torch.device) -> Checkpoint:
     )
 
 
-def _find(model: str) -> Path:
+def find_checkpoint(model: str) -> Path:
     """The directory that holds the model; the hub is asked only for what is not a directory."""
     if model == DEMO_MODEL:
         return _DEMO_DIRECTORY
