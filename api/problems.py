@@ -125,7 +125,7 @@ def _validation_error(_request: Request, error: Any) -> Response:
     found = [
         FieldError(
             field=".".join(str(part) for part in entry["loc"])[:_MAX_MESSAGE],
-            message=str(entry["msg"])[:_MAX_MESSAGE],
+            message=str(entry["msg"]).removeprefix("Value error, ")[:_MAX_MESSAGE],
         )
         for entry in error.errors()[:_MAX_FIELD_ERRORS]
     ]

@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -17,7 +17,7 @@ CommaList = Annotated[list[str], NoDecode, BeforeValidator(_split_commas)]
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="MASKMILL_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="MASKMILL_", extra="ignore", populate_by_name=True)
 
     database_url: SecretStr = Field(description="postgresql+psycopg://user:password@host/name")
     broker_url: SecretStr = Field(description="redis://:password@host:port/0 (Redis or Valkey)")
@@ -25,7 +25,13 @@ class Settings(BaseSettings):
         description="Where the service keeps its objects: s3://bucket/prefix, or file:///folder"
     )
     signing_secret: SecretStr = Field(description="Signs download links of a folder store")
-    s3_endpoint_url: str | None = Field(None, description="For S3 servers other than AWS")
+    s3_endpoint_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices(
+            "MASKMILL_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"
+        ),
+        description="For S3 servers other than AWS; AWS_ENDPOINT_URL counts too",
+    )
     s3_public_url: str | None = Field(
         None, description="Where users reach that server, if elsewhere: for download links"
     )

@@ -22,7 +22,7 @@ def jobs(
 ) -> None:
     """List your jobs, newest first."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     from maskmill.client import Client
@@ -32,7 +32,8 @@ def jobs(
     if as_json:
         typer.echo(json.dumps([job.model_dump(mode="json") for job in found], indent=2))
         return
-    table = Table("job", "name", "status", "images", "failed", "created", box=None)
+    whole = Column("job", no_wrap=True, min_width=30)  # people copy it
+    table = Table(whole, "name", "status", "images", "failed", "created", box=None)
     for job in found:
         images = f"{job.counts.succeeded:,} of {job.counts.total:,}"
         failed = f"{job.counts.failed:,}"

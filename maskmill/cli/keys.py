@@ -31,14 +31,16 @@ def create(
 def list_() -> None:
     """List all keys, without their secrets."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     from maskmill.client import Client
 
     with Client() as client:
         keys = list(client.iter_keys())
-    table = Table("key", "name", "admin", "created", "revoked", box=None)
+    table = Table(
+        Column("key", no_wrap=True, min_width=30), "name", "admin", "created", "revoked", box=None
+    )
     for key in keys:
         revoked = f"{key.revoked_at:%Y-%m-%d}" if key.revoked_at else ""
         admin = "admin" if key.is_admin else ""
