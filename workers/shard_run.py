@@ -88,7 +88,7 @@ def _label(runtime: Runtime, lease: ShardLease, *, beat: Heartbeat) -> End:
     pipeline = Pipeline(
         run.engine, floor=run.job.floor, max_pixels=runtime.settings.max_image_pixels
     )
-    while run.writer.committed < lease.image_count and not run.stop():
+    while run.writer.committed < lease.image_count and not run.ends():
         run.stream(pipeline)
     if beat.lost:
         raise LeaseLost(lease.job_id)
@@ -115,10 +115,12 @@ class _ShardRun:
     started: float = field(default_factory=time.monotonic)
 
     def stop(self) -> bool:
-        """Also after a while, so that no message is out for long and no small or urgent job
-        waits behind a slow shard."""
-        is_over = self.beat.over.is_set() or self.runtime.stopping.is_set()
-        return is_over or time.monotonic() - self.started > TASK_SECONDS
+        return self.beat.over.is_set() or self.runtime.stopping.is_set()
+
+    def ends(self) -> bool:
+        """Whether to begin nothing more. After a while another message goes on, so that no small
+        or urgent job waits behind a slow shard; what is in flight is done first."""
+        return self.stop() or time.monotonic() - self.started > TASK_SECONDS
 
     def stream(self, pipeline: Pipeline) -> None:
         """Run what may be in flight together, and commit each slice as it is done."""
@@ -140,7 +142,7 @@ class _ShardRun:
         the next runner knows what was in flight if they kill this process. Where a runner died
         before, a slice runs alone, so that a death can be blamed on it."""
         start = position = self.writer.committed
-        while position < self.lease.image_count and not self.stop():
+        while position < self.lease.image_count and not self.ends():
             chosen = next_slice(
                 position,
                 shard_images=self.lease.image_count,

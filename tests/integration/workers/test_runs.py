@@ -315,3 +315,24 @@ def test_a_job_is_not_failed_by_a_worker_that_cannot_load_what_others_can(
     assert workplace.again(job).error is None
     workplace.execute("UPDATE shards SET available_at = now()")
     assert workplace.run(job).status is JobStatus.SUCCEEDED
+
+
+def test_a_slow_shard_is_given_back_after_a_while_and_goes_on_with_the_next_message(
+    workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_folder(tmp_path / "scenes", 60)
+    job = workplace.submit_folder(tmp_path / "scenes")
+    planning_run.plan_job(workplace.runtime, job.id)
+    monkeypatch.setattr(shard_run, "TASK_SECONDS", 0.2)
+    messages = 0
+    while True:
+        with workplace.runtime.database.begin() as connection:
+            if not shards.work_is_waiting(connection):
+                break
+        shard_run.run_shards(workplace.runtime)
+        messages += 1
+    finish_run.finish_job(workplace.runtime, job.id)
+    assert messages > 1
+    job = workplace.again(job)
+    assert job.status is JobStatus.SUCCEEDED
+    assert [row.image_index for row in workplace.images(job)] == list(range(60))
