@@ -39,6 +39,7 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 _UPLOADS_AT_ONCE = 8
 _UPLOADS_AHEAD = 256
 _PAGE = 500
+_PATIENCE_SECONDS = 60.0
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
 FileProgress = Callable[[int, int], None]
@@ -141,10 +142,13 @@ class Client:
         poll_seconds: float = 0.5,
         timeout_seconds: float | None = None,
     ) -> Job:
-        """Until the job has ended, well or not; `TimeoutError` when that takes too long."""
+        """Until the job has ended, well or not; `TimeoutError` when that takes too long.
+
+        A service that does not answer for a minute (a restart, a deploy) is waited for.
+        """
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         while True:
-            job = self.get_job(job_id)
+            job = self._get_patiently(job_id)
             if on_progress:
                 on_progress(job)
             if job.ended:
@@ -152,6 +156,16 @@ class Client:
             if deadline is not None and time.monotonic() > deadline:
                 raise TimeoutError(f"{job_id} is still {job.status} after {timeout_seconds} s")
             time.sleep(poll_seconds)
+
+    def _get_patiently(self, job_id: str) -> Job:
+        patience_ends = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                return self.get_job(job_id)
+            except ServiceUnreachableError:
+                if time.monotonic() > patience_ends:
+                    raise
+                time.sleep(1)
 
     def events(self, job_id: str) -> Iterator[Event]:
         return self._pages(Event, f"/v1/jobs/{_segment(job_id)}/events")
