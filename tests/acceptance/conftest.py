@@ -37,10 +37,10 @@ class Service:
     def submit_folder(self, folder: Path, *prompts: str) -> Job:
         return self.client.create_job(dataset_source(self.link(folder)), prompts or ("red circle",))
 
-    def wait_for(self, job: Job, check: Callable[[Job], bool], *, seconds: float = 60) -> None:
+    def wait_for(self, job: Job, check: Callable[[Job], bool], *, seconds: float = 120) -> None:
         wait_until(lambda: check(self.client.get_job(job.id)), seconds=seconds)
 
-    def finish(self, job: Job, *, seconds: float = 150) -> Job:
+    def finish(self, job: Job, *, seconds: float = 300) -> Job:
         return self.client.wait(job.id, timeout_seconds=seconds)
 
     def kill(self, name: str, number: int) -> None:

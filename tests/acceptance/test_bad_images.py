@@ -82,7 +82,7 @@ def test_each_bad_image_gets_its_code_and_the_others_their_masks(
 
     service = start_service()
     source = dataset_source(service.link(tmp_path), manifest="list.txt")
-    job = service.finish(service.client.create_job(source, ["red circle"]), seconds=170)
+    job = service.finish(service.client.create_job(source, ["red circle"]), seconds=360)
 
     assert (job.status, job.counts.succeeded, job.counts.failed) == ("succeeded", GOOD, BAD)
     rows = service.images(job)

@@ -110,7 +110,7 @@ def label(url: str, key: str, bucket: S3Bucket, folder: Path) -> Any:
         job = client.create_job(
             "s3://images/shapes", ["circle", "square"], output=f"{bucket.uri}/labels"
         )
-        job = client.wait(job.id, timeout_seconds=120)
+        job = client.wait(job.id, timeout_seconds=300)
         assert (job.status, job.counts.succeeded) == ("succeeded", 12)
         results = JobResults(client, job.id)
         write_result_folder(folder / "results", results, read_image=lambda _name: None)
