@@ -2,11 +2,12 @@
 
 import logging
 import sys
-import unicodedata
 from io import StringIO
 from typing import Any, TextIO
 
 import structlog
+
+from domain.printable import printable
 
 
 def configure_logging(log_format: str) -> None:
@@ -59,26 +60,12 @@ def _renderers(log_format: str) -> list[structlog.types.Processor]:
     ]
 
 
-# Controls (ESC, newline), formats (right-to-left marks), surrogates, line and paragraph separators
-_UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-
-
-def _escaped(text: str, *, keep: str = "") -> str:
-    """Names and messages of others must not steer a terminal, nor forge lines of a log."""
-    return "".join(
-        character.encode("unicode_escape").decode()
-        if unicodedata.category(character) in _UNPRINTABLE and character not in keep
-        else character
-        for character in text
-    )
-
-
 def _escape_texts(
     _logger: Any, _method: str, event: structlog.types.EventDict
 ) -> structlog.types.EventDict:
     """Values that are no text are shown by their repr, which escapes already."""
     return {
-        name: _escaped(value, keep="\n" if name == "stack" else "")
+        name: printable(value, keep="\n" if name == "stack" else "")
         if isinstance(value, str)
         else value
         for name, value in event.items()
@@ -88,4 +75,4 @@ def _escape_texts(
 def _escaped_traceback(file: TextIO, exc_info: structlog.types.ExcInfo) -> None:
     text = StringIO()
     structlog.dev.plain_traceback(text, exc_info)
-    file.write(_escaped(text.getvalue(), keep="\n"))
+    file.write(printable(text.getvalue(), keep="\n"))

@@ -116,8 +116,7 @@ class Sources:
     def folder_for(self, uri: str) -> tuple[S3Store, str]:
         """As `store_for`, with the prefix that lists this folder: `data/`, never `database/`."""
         store, key = self.store_for(uri)
-        folder = key.strip("/")
-        return store, f"{folder}/" if folder else ""
+        return store, f"{key.rstrip('/')}/" if key else ""
 
     def read_image(self, uri: str, *, own: ObjectStore, local_root: Path | None) -> bytes:
         """The bytes of an image, or `ImageError`.

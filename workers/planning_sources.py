@@ -79,10 +79,9 @@ def _place(runtime: Runtime, job: Job) -> tuple[ObjectStore, str, Base]:
     if source["type"] == "dataset":
         return _dataset_place(runtime, job)
     runtime.sources.check_source(source["uri"])
-    store, key = runtime.sources.store_for(source["uri"])
+    store, prefix = runtime.sources.folder_for(source["uri"])
     if source["type"] == "manifest":
         return store, "", Base.of_s3_file(source["uri"])
-    prefix = f"{key.rstrip('/')}/" if key else ""
     return store, prefix, Base(f"s3://{split_s3_uri(source['uri'])[0]}/", prefix)
 
 

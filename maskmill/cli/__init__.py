@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from maskmill.cli.printable import printable
+from domain.printable import printable
 
 # name: module, attribute (a function, or a typer app of further commands), line of help
 COMMANDS = {

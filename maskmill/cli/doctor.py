@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from maskmill.cli.printable import printable
+from domain.printable import printable
 
 SERVICE_FILE = "service.json"  # written into its data folder by the embedded stack
 _PARTS = ("api.doctor", "workers.doctor")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from domain.printable import printable
 from maskmill.cli.options import AsJson, JobId
-from maskmill.cli.printable import printable
 
 if TYPE_CHECKING:
     from maskmill.client import Client, Job

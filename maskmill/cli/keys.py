@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from maskmill.cli.printable import printable
+from domain.printable import printable
 
 app = typer.Typer(
     help="Make, list and revoke API keys (admin keys only).",

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from domain.printable import printable
 from maskmill.cli.options import Floor, MinScore, ModelName, Output, Prompts, PromptsFile
-from maskmill.cli.printable import printable
 from maskmill.cli.progress import outcome_line, watch_job
 from maskmill.cli.prompts import parse_prompts
 from maskmill.embedded import StackError

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from domain.printable import printable
 from maskmill.answers import Job
-from maskmill.cli.printable import printable
 from maskmill.client import Client, FileProgress
 
 

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from domain.printable import printable
 from maskmill.cli.options import AsJson, JobId, MinScore
-from maskmill.cli.printable import printable
 
 
 def results(

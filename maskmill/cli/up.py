@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from maskmill.cli.printable import printable
+from domain.printable import printable
 
 DEMO_MODEL = "demo-sam3"
 

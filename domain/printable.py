@@ -1,4 +1,4 @@
-"""Text of others on our terminal."""
+"""Text of others on our terminals and in our logs."""
 
 import unicodedata
 
