@@ -32,7 +32,7 @@ from maskmill.sample_scenes import draw_scene
 from workers.engine import load_engine
 from workers.engine.checkpoint import find_checkpoint
 from workers.engine.decoding import decode
-from workers.engine.network import Network, NetworkInput
+from workers.engine.engine import Engine, ImageInput
 
 SHAPES = ("circle", "square", "triangle", "star")
 COLOURS = ("red", "green", "blue", "yellow")
@@ -82,17 +82,17 @@ def _draw(folder: Path, count: int) -> None:
         (folder / f"{seed:06d}.jpg").write_bytes(draw_scene(seed).encoded("JPEG"))
 
 
-def _inputs(network: Network, folder: Path, texts: Sequence[str]) -> list[NetworkInput]:
+def _inputs(network: Engine, folder: Path, texts: Sequence[str]) -> list[ImageInput]:
     prompts = tuple(ConceptPrompt(text) for text in texts)
     inputs = []
     for path in sorted(folder.iterdir()):
         pixels = decode(path.read_bytes(), max_pixels=10**8).pixels
         height, width, _ = pixels.shape
-        inputs.append(NetworkInput(network.squash(pixels), width, height, prompts))
+        inputs.append(ImageInput(network.squash(pixels), width, height, prompts))
     return inputs
 
 
-def _network_alone(network: Network, inputs: Sequence[NetworkInput]) -> float:
+def _network_alone(network: Engine, inputs: Sequence[ImageInput]) -> float:
     """Seconds."""
     size = network.images_per_batch
     started = time.perf_counter()
@@ -101,7 +101,7 @@ def _network_alone(network: Network, inputs: Sequence[NetworkInput]) -> float:
     return time.perf_counter() - started
 
 
-def _plain_way(network: Network, images: Sequence[Path], texts: Sequence[str]) -> float:
+def _plain_way(network: Engine, images: Sequence[Path], texts: Sequence[str]) -> float:
     """Images per second of Sam3Processor and Sam3Model as their documentation shows them."""
     directory = find_checkpoint(network.name)
     stock = Sam3Model.from_pretrained(directory, dtype=torch.float32).eval()

@@ -11,7 +11,7 @@ from storage.settings import Settings
 from workers.engine import load_engine
 
 if TYPE_CHECKING:
-    from workers.engine.network import Network
+    from workers.engine.engine import Engine
 
 log = structlog.get_logger()
 
@@ -22,19 +22,19 @@ class Engines:
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings = settings
         self._database = database
-        self._loaded: tuple[str, Network] | None = None
+        self._loaded: tuple[str, Engine] | None = None
 
     def warm_up(self) -> None:
         """Load the default model before the first message arrives."""
         self.engine(self._settings.models[0])
 
-    def engine(self, model: str) -> "Network":
+    def engine(self, model: str) -> "Engine":
         if self._loaded is None or self._loaded[0] != model:
             self._loaded = None  # frees the memory before the next network needs it
             self._loaded = (model, self._load(model))
         return self._loaded[1]
 
-    def _load(self, model: str) -> "Network":
+    def _load(self, model: str) -> "Engine":
         from workers.engine.checkpoint import CheckpointError  # brings torch
 
         try:

@@ -21,7 +21,7 @@ from storage import jobs, object_keys, outbox, shards
 from storage.datasets import local_root
 from storage.jobs import Job
 from storage.shards import OpenSlice, ShardLease
-from workers.engine.network import Network
+from workers.engine.engine import Engine
 from workers.engine.pipeline import ImageTask, Pipeline
 from workers.heartbeat import Heartbeat, heartbeat
 from workers.runtime import Runtime
@@ -104,7 +104,7 @@ class _ShardRun:
     runtime: Runtime
     lease: ShardLease
     job: Job
-    engine: Network
+    engine: Engine
     items: Sequence[Item]
     prompts: tuple[ConceptPrompt, ...]
     local_root: Path | None

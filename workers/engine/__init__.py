@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from workers.engine.network import Network
+    from workers.engine.engine import Engine
 
 # The one thing done at import, because OpenMP reads it once, when torch is imported. Its threads
 # wait for each other by spinning, and on cores shared with other processes they spin on while
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
-def load_engine(model: str, *, device: str = "auto", threads: int | None = None) -> "Network":
+def load_engine(model: str, *, device: str = "auto", threads: int | None = None) -> "Engine":
     """Load a network: "demo-sam3" (built in), a directory, or a name on the Hugging Face hub.
 
     `device` is auto (CUDA where there is a usable GPU, else the CPU), cpu, cuda or mps.

@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +23,7 @@ class ClickStage:
 
     def segment(
         self, levels: tuple[Tensor, ...], image: int, prompts: Sequence[tuple[Click, ...]]
-    ) -> Iterator[tuple[int, float, np.ndarray]]:
+    ) -> Iterator[tuple[int, float, Tensor]]:
         """For each prompt its place in `prompts`, its score, and its mask as in Found.
 
         `levels` are Features.tracker_levels; `image` is the place in that batch.
@@ -33,7 +32,7 @@ class ClickStage:
         for places in _by_length(prompts):
             points = torch.tensor([[prompts[place] for place in places]], device=levels[0].device)
             scores, masks = self._run(embeddings, points)
-            yield from zip(places, scores.tolist(), masks.float().cpu().numpy(), strict=True)
+            yield from zip(places, scores.tolist(), masks.float(), strict=True)
 
     def _run(self, embeddings: list[Tensor], points: Tensor) -> tuple[Tensor, Tensor]:
         output = self._tracker(

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -16,6 +15,7 @@ from transformers.masking_utils import create_bidirectional_mask
 
 from domain.prompts import PROMPTS_PER_PASS
 from workers.engine.coordinates import Exemplar
+from workers.engine.engine import Found
 from workers.engine.text import TextEncoder
 from workers.engine.vision import Pyramid
 
@@ -28,17 +28,6 @@ class Pair:
     prompt: int
     text: str
     exemplars: tuple[Exemplar, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A mask with its score. `mask` is h x w float32 in host memory; resized to the image, it is
-    above 0 inside."""
-
-    image: int
-    prompt: int
-    score: float
-    mask: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +161,7 @@ class ConceptStages:
         )
         return embeddings
 
-    def _masks(self, queries: Tensor, embedding: Tensor) -> np.ndarray:
+    def _masks(self, queries: Tensor, embedding: Tensor) -> Tensor:
         """The mask decoder's query half, for the survivors: K x C and C x H x W to K x H x W.
 
         The 1x1 projection (W, b) of the pixels p is folded into the few queries q:
@@ -187,5 +176,4 @@ class ConceptStages:
         embedded = decoder.mask_embedder(queries)
         logits = torch.einsum("kc,chw->khw", embedded @ weight, embedding)
         logits += (embedded @ bias)[:, None, None]
-        masks: np.ndarray = logits.float().sigmoid().sub_(0.5).cpu().numpy()
-        return masks
+        return logits.float().sigmoid().sub_(0.5)

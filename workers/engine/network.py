@@ -1,17 +1,17 @@
 """SAM 3 as a row of stages: what is done once per image, once per text, once per pair."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from domain.prompts import ConceptPrompt, MaskPrompt, ModelLimits, Prompt
+from domain.prompts import ConceptPrompt, MaskPrompt, ModelLimits
 from workers.engine.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from workers.engine.clicks import ClickStage
-from workers.engine.concepts import ConceptStages, Found, Pair
+from workers.engine.concepts import ConceptStages, Pair
 from workers.engine.coordinates import Click, clicks, exemplars
+from workers.engine.engine import Found, ImageInput
 from workers.engine.preprocessing import Preprocessing
 from workers.engine.text import TextEncoder
 from workers.engine.vision import Features, see
@@ -19,22 +19,8 @@ from workers.engine.vision import Features, see
 VISUAL_TEXT = "visual"  # what Sam3Processor says for exemplar boxes without a text
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkInput:
-    """`squashed` is what Network.squash made of the pixels; sizes are those of the image."""
-
-    squashed: Tensor
-    width: int
-    height: int
-    prompts: tuple[Prompt, ...]
-
-
 class Network:
-    """`name`, `weights_sha256`: which network. `limits`, `tokenizer_json`: what others must know
-    to check prompts without torch. `notice`: a line for users of a network that is only a demo.
-
-    Methods may be called from several threads.
-    """
+    """The engine of our own; see Engine."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         config = checkpoint.detector.config
@@ -61,16 +47,10 @@ class Network:
         return 8 if self.device.type == "cuda" else 4
 
     def squash(self, pixels: np.ndarray) -> Tensor:
-        """The part of preprocessing that fits beside decoding; HxWx3 uint8 in."""
         return self._preprocessing.squash(pixels)
 
     @torch.inference_mode()
-    def segment(self, images: Sequence[NetworkInput], *, floor: float) -> list[list[Found]]:
-        """The masks of each image, unordered: every instance of a concept that scores `floor` or
-        more, and one for each mask prompt. Found.image is the place in `images`.
-
-        Raises torch.OutOfMemoryError: fewer images need less.
-        """
+    def segment(self, images: Sequence[ImageInput], *, floor: float) -> list[list[Found]]:
         squashed = torch.stack([image.squashed for image in images]).to(self.device)
         pixel_values = self._preprocessing.normalise(squashed)
         features = see(pixel_values, detector=self._detector, tracker=self._tracker)
@@ -80,7 +60,7 @@ class Network:
         return results
 
     def _find(
-        self, features: Features, images: Sequence[NetworkInput], floor: float
+        self, features: Features, images: Sequence[ImageInput], floor: float
     ) -> Iterator[Found]:
         pairs = [pair for place, image in enumerate(images) for pair in _pairs(place, image)]
         if pairs:
@@ -99,7 +79,7 @@ class Network:
             yield Found(image, positions[place], score, mask)
 
 
-def _pairs(place: int, image: NetworkInput) -> Iterator[Pair]:
+def _pairs(place: int, image: ImageInput) -> Iterator[Pair]:
     for position, prompt in enumerate(image.prompts):
         if not isinstance(prompt, ConceptPrompt):
             continue
@@ -108,7 +88,7 @@ def _pairs(place: int, image: NetworkInput) -> Iterator[Pair]:
             yield Pair(place, position, prompt.text or VISUAL_TEXT, boxes)
 
 
-def _clicks(image: NetworkInput, side: int) -> dict[int, tuple[Click, ...]]:
+def _clicks(image: ImageInput, side: int) -> dict[int, tuple[Click, ...]]:
     """The points of each mask prompt that has any, by its position."""
     pointed = {
         position: clicks(prompt, width=image.width, height=image.height, side=side)

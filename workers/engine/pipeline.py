@@ -14,7 +14,7 @@ from typing import Any
 
 from domain.annotations import ImageOutcome
 from workers.engine.channel import Channel, Closed
-from workers.engine.network import Network
+from workers.engine.engine import Engine
 from workers.engine.stages import Computed, ImageTask, Prepared, Stages
 
 __all__ = ["ImageTask", "Pipeline"]
@@ -29,16 +29,16 @@ class Pipeline:
 
     def __init__(
         self,
-        network: Network,
+        engine: Engine,
         *,
         floor: float,
         max_pixels: int,
         prefetch_threads: int = 4,
         images_per_batch: int | None = None,
     ) -> None:
-        self._stages = Stages(network, floor=floor, max_pixels=max_pixels)
+        self._stages = Stages(engine, floor=floor, max_pixels=max_pixels)
         self._prefetch_threads = prefetch_threads
-        self._images_per_batch = images_per_batch or network.images_per_batch
+        self._images_per_batch = images_per_batch or engine.images_per_batch
 
     def run(self, tasks: Iterable[ImageTask]) -> Generator[ImageOutcome, None, None]:
         """Yield one outcome per task, in order.

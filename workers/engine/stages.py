@@ -9,11 +9,10 @@ import torch
 from domain.annotations import ImageOutcome, Instance, failure
 from domain.errors import ImageError, ImageErrorCode
 from domain.prompts import ConceptPrompt, Prompt
-from workers.engine.concepts import Found
 from workers.engine.decoding import decode
+from workers.engine.engine import Engine, Found, ImageInput
 from workers.engine.mask_encoding import encode
 from workers.engine.mask_resizing import resize
-from workers.engine.network import Network, NetworkInput
 
 SATURATED_SHARE = 0.95  # of the network's queries: there may be more objects than it can return
 
@@ -31,7 +30,7 @@ class ImageTask:
 @dataclass(frozen=True, slots=True)
 class Prepared:
     task: ImageTask
-    image: NetworkInput
+    image: ImageInput
     orientation: int
     milliseconds: float
 
@@ -48,8 +47,8 @@ class Computed:
 class Stages:
     """`milliseconds` count decoding, encoding, and an equal share of the batch; not fetching."""
 
-    def __init__(self, network: Network, *, floor: float, max_pixels: int) -> None:
-        self._network = network
+    def __init__(self, engine: Engine, *, floor: float, max_pixels: int) -> None:
+        self._engine = engine
         self._floor = floor
         self._max_pixels = max_pixels
 
@@ -63,8 +62,8 @@ class Stages:
         except ImageError as error:
             return failure(error.code, error.message)
         height, width, _ = decoded.pixels.shape
-        squashed = self._network.squash(decoded.pixels)
-        image = NetworkInput(squashed, width, height, task.prompts)
+        squashed = self._engine.squash(decoded.pixels)
+        image = ImageInput(squashed, width, height, task.prompts)
         return Prepared(task, image, decoded.orientation, _milliseconds_since(started))
 
     def compute(self, batch: Sequence[Prepared]) -> list[Computed]:
@@ -76,13 +75,13 @@ class Stages:
             for prepared, found in zip(batch, results, strict=True)
         ]
 
-    def _segment(self, images: list[NetworkInput]) -> list[list[Found] | None]:
+    def _segment(self, images: list[ImageInput]) -> list[list[Found] | None]:
         """Halves a batch that is too large for the memory, down to single images."""
         try:
-            return list(self._network.segment(images, floor=self._floor))
+            return list(self._engine.segment(images, floor=self._floor))
         except torch.OutOfMemoryError:
             pass  # retried below, where no traceback holds the tensors any more
-        if self._network.device.type == "cuda":
+        if self._engine.device.type == "cuda":
             torch.cuda.empty_cache()
         if len(images) == 1:
             return [None]
@@ -106,7 +105,7 @@ class Stages:
         """By prompt, best first. One full-size mask exists at a time."""
         task, image = prepared.task, prepared.image
         for one in sorted(found, key=lambda one: (one.prompt, -one.score)):
-            crop = resize(one.mask, width=image.width, height=image.height)
+            crop = resize(one.mask.cpu().numpy(), width=image.width, height=image.height)
             encoded = encode(crop) if crop else None
             if encoded is None:
                 continue
@@ -120,7 +119,7 @@ class Stages:
             )
 
     def _saturated(self, task: ImageTask, found: list[Found]) -> tuple[int, ...]:
-        enough = SATURATED_SHARE * self._network.limits.queries
+        enough = SATURATED_SHARE * self._engine.limits.queries
         return tuple(
             task.first_prompt_index + position
             for position, prompt in enumerate(task.prompts)
@@ -134,7 +133,7 @@ class Stages:
             height=computed.prepared.image.height,
             orientation=computed.prepared.orientation,
             error_code=ImageErrorCode.OUT_OF_MEMORY,
-            error_message=f"not enough memory on {self._network.device} for this image alone",
+            error_message=f"not enough memory on {self._engine.device} for this image alone",
             milliseconds=computed.milliseconds,
         )
 

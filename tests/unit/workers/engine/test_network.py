@@ -12,15 +12,15 @@ from domain.prompts import ConceptPrompt, MaskPrompt, Prompt
 from maskmill.sample_scenes import Scene, draw_scene
 from tests.unit.workers.engine.masks import iou
 from workers.engine import text
-from workers.engine.concepts import Found
-from workers.engine.network import Network, NetworkInput
+from workers.engine.engine import Found, ImageInput
+from workers.engine.network import Network
 from workers.engine.text import TextEncoder
 
 DEMO = "workers/engine/demo_sam3"
 
 
-def input_of(network: Network, image: Image.Image, *prompts: Prompt) -> NetworkInput:
-    return NetworkInput(network.squash(np.array(image)), image.width, image.height, prompts)
+def input_of(network: Network, image: Image.Image, *prompts: Prompt) -> ImageInput:
+    return ImageInput(network.squash(np.array(image)), image.width, image.height, prompts)
 
 
 def segment(network: Network, scene: Scene, *prompts: Prompt, floor: float = 0.5) -> list[Found]:
@@ -77,7 +77,7 @@ def test_every_drawn_object_is_found_by_its_name(network: Network) -> None:
         found = segment(network, scene, *(ConceptPrompt(name) for name in names))
         for position, name in enumerate(names):
             drawn = [thing for thing in scene.objects if thing.name == name]
-            masks = [one.mask > 0 for one in found if one.prompt == position]
+            masks = [one.mask.numpy() > 0 for one in found if one.prompt == position]
             assert len(masks) == len(drawn), f"scene {seed}: {name}"
             for thing in drawn:
                 assert max(iou(mask, small(thing.mask)) for mask in masks) > 0.8
@@ -96,7 +96,7 @@ def test_an_exemplar_box_finds_the_object_in_it(network: Network) -> None:
     scene = draw_scene(0)
     thing = scene.objects[0]
     found = segment(network, scene, ConceptPrompt(None, (Box(*thing.box),), (True,)))
-    assert max(iou(one.mask > 0, small(thing.mask)) for one in found) > 0.8
+    assert max(iou(one.mask.numpy() > 0, small(thing.mask)) for one in found) > 0.8
 
 
 def test_a_click_and_a_box_give_one_mask_each_of_the_object_meant(network: Network) -> None:
@@ -108,7 +108,7 @@ def test_a_click_and_a_box_give_one_mask_each_of_the_object_meant(network: Netwo
             found = segment(network, scene, click, box, floor=1.0)  # a floor is for concepts
             assert sorted(one.prompt for one in found) == [0, 1]
             assert all(0 <= one.score <= 1 for one in found)
-            assert all(iou(one.mask > 0, small(thing.mask)) > 0.6 for one in found)
+            assert all(iou(one.mask.numpy() > 0, small(thing.mask)) > 0.6 for one in found)
 
 
 def test_a_negative_click_takes_part_in_the_answer(network: Network) -> None:
@@ -116,8 +116,8 @@ def test_a_negative_click_takes_part_in_the_answer(network: Network) -> None:
     one, other = scene.objects[:2]
     prompt = MaskPrompt(None, (Point(*one.centre), Point(*other.centre, positive=False)))
     (found,) = segment(network, scene, prompt)
-    assert iou(found.mask > 0, small(one.mask)) > 0.6
-    assert not (found.mask > 0)[small(other.mask)].any()
+    assert iou(found.mask.numpy() > 0, small(one.mask)) > 0.6
+    assert not (found.mask.numpy() > 0)[small(other.mask)].any()
 
 
 def test_boxes_are_clipped_to_the_image(network: Network) -> None:
@@ -171,7 +171,7 @@ def test_images_in_a_batch_do_not_change_each_other(network: Network) -> None:
         assert [one.prompt for one in batched] == [one.prompt for one in expected]
         for one, other in zip(batched, expected, strict=True):
             assert one.score == pytest.approx(other.score, abs=1e-4)
-            assert iou(one.mask > 0, other.mask > 0) > 0.995
+            assert iou(one.mask.numpy() > 0, other.mask.numpy() > 0) > 0.995
 
 
 def test_every_mask_comes_with_the_place_of_its_image(network: Network) -> None:

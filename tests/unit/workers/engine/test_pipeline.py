@@ -14,8 +14,8 @@ from domain.prompts import ConceptPrompt, MaskPrompt, Prompt
 from maskmill.sample_scenes import Scene, draw_scene
 from tests.unit.workers.engine.masks import iou, pixels_of
 from workers.engine.channel import Channel, Closed
-from workers.engine.concepts import Found
-from workers.engine.network import Network, NetworkInput
+from workers.engine.engine import Found, ImageInput
+from workers.engine.network import Network
 from workers.engine.pipeline import ImageTask, Pipeline
 
 ANY_STAR = (ConceptPrompt("star"),)
@@ -63,7 +63,7 @@ def watch_batches(network: Network, monkeypatch: pytest.MonkeyPatch, memory: int
     sizes: list[int] = []
     original = network.segment
 
-    def segment(images: Sequence[NetworkInput], *, floor: float) -> list[list[Found]]:
+    def segment(images: Sequence[ImageInput], *, floor: float) -> list[list[Found]]:
         sizes.append(len(images))
         if len(images) > memory:
             raise torch.OutOfMemoryError
@@ -195,7 +195,7 @@ def test_an_exception_of_the_tasks_reaches_the_caller_after_the_images_before(
 def test_an_exception_of_the_network_reaches_the_caller(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(images: Sequence[NetworkInput], *, floor: float) -> list[list[Found]]:
+    def fail(images: Sequence[ImageInput], *, floor: float) -> list[list[Found]]:
         raise RuntimeError("device lost")
 
     monkeypatch.setattr(network, "segment", fail)
@@ -303,7 +303,7 @@ def test_an_image_too_large_for_the_memory_alone_is_recorded_and_the_rest_is_don
 ) -> None:
     original = network.segment
 
-    def segment(images: Sequence[NetworkInput], *, floor: float) -> list[list[Found]]:
+    def segment(images: Sequence[ImageInput], *, floor: float) -> list[list[Found]]:
         if any(image.width == 13 for image in images):
             raise torch.OutOfMemoryError
         return original(images, floor=floor)
@@ -318,10 +318,10 @@ def test_an_image_too_large_for_the_memory_alone_is_recorded_and_the_rest_is_don
 def test_prompts_that_fill_the_queries_are_flagged_as_saturated(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mask = np.full((64, 64), 0.4, np.float32)
+    mask = torch.full((64, 64), 0.4)
     counts = {0: 28, 1: 29, 2: 30}  # 0.95 x 30 queries are 28.5
 
-    def segment(images: Sequence[NetworkInput], *, floor: float) -> list[list[Found]]:
+    def segment(images: Sequence[ImageInput], *, floor: float) -> list[list[Found]]:
         return [[Found(0, prompt, 0.9, mask) for prompt in counts for _ in range(counts[prompt])]]
 
     monkeypatch.setattr(network, "segment", segment)
@@ -333,8 +333,8 @@ def test_prompts_that_fill_the_queries_are_flagged_as_saturated(
 
 
 def test_an_empty_mask_is_no_instance(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    def segment(images: Sequence[NetworkInput], *, floor: float) -> list[list[Found]]:
-        return [[Found(0, 0, 0.9, np.full((64, 64), -0.4, np.float32))]]
+    def segment(images: Sequence[ImageInput], *, floor: float) -> list[list[Found]]:
+        return [[Found(0, 0, 0.9, torch.full((64, 64), -0.4))]]
 
     monkeypatch.setattr(network, "segment", segment)
     (outcome,) = pipeline_of(network).run([plain(10)])

@@ -1,0 +1,65 @@
+"""What an engine is: the pipeline and the workers know no more of a network than this."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from domain.prompts import ModelLimits, Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInput:
+    """`squashed` is what Engine.squash made of the pixels; sizes are those of the image."""
+
+    squashed: Tensor
+    width: int
+    height: int
+    prompts: tuple[Prompt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A mask with its score. `image` counts in the batch, `prompt` in that image's prompts.
+
+    `mask` is h x w float32 on the engine's device; resized to the image, bilinear, it is above 0
+    inside.
+    """
+
+    image: int
+    prompt: int
+    score: float
+    mask: Tensor
+
+
+class Engine(Protocol):
+    """`name`, `weights_sha256`: which network. `limits`, `tokenizer_json`: what others must know
+    to check prompts without torch. `notice`: a line for users of a network that is only a demo.
+
+    Methods may be called from several threads.
+    """
+
+    name: str
+    device: torch.device
+    weights_sha256: str
+    notice: str | None
+    limits: ModelLimits
+    tokenizer_json: str
+
+    @property
+    def images_per_batch(self) -> int: ...
+
+    def squash(self, pixels: np.ndarray) -> Tensor:
+        """The part of preprocessing that fits beside decoding; HxWx3 uint8 in."""
+        ...
+
+    def segment(self, images: Sequence[ImageInput], *, floor: float) -> list[list[Found]]:
+        """The masks of each image, unordered: every instance of a concept that scores `floor` or
+        more, and one for each mask prompt.
+
+        Raises torch.OutOfMemoryError: fewer images need less.
+        """
+        ...
