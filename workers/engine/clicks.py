@@ -26,7 +26,7 @@ class ClickStage:
     ) -> Iterator[tuple[int, float, Tensor]]:
         """For each prompt its place in `prompts`, its score, and its mask as in Found.
 
-        `levels` are Features.tracker_levels; `image` is the place in that batch.
+        `levels` are tracker_levels of a batch; `image` is the place in it.
         """
         embeddings = [level[image : image + 1] for level in levels]
         for places in _by_length(prompts):

@@ -1,7 +1,6 @@
-"""Stages 3 to 6, once per (image, prompt) pair: from a concept to scored masks.
+"""Stages 1 to 5 in their order: from a batch of images and their prompts to scored masks.
 
-Pairs of several images, with different prompts, go through together. The modules are those of
-transformers' Sam3Model; its forward is cut here where work can be left out.
+Pairs of several images, with different prompts, go through together.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,15 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
-from transformers.masking_utils import create_bidirectional_mask
 
-from domain.prompts import PROMPTS_PER_PASS
 from workers.engine.coordinates import Exemplar
-from workers.engine.engine import Found
+from workers.engine.detr_decoder import DetrDecoder
+from workers.engine.detr_encoder import DetrEncoder
+from workers.engine.exemplars import ExemplarEncoder
+from workers.engine.mask_decoder import MaskDecoder
+from workers.engine.passes import PassSizes
 from workers.engine.text import TextEncoder
-from workers.engine.vision import Pyramid
+from workers.engine.vision import Neck, Vit
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,149 +33,152 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class _Inputs:
-    """What the pair stages read: P image numbers, prompt tokens P x L x C, and which of the L
-    tokens are no padding, P x L bool, or None where all are."""
+class Concept:
+    """What a pair found: K scores, and K x h x w masks on the device, float32, above 0 inside."""
+
+    pair: Pair
+    scores: list[float]
+    masks: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Prompts:
+    """What the stages read of P pairs: image numbers, tokens P x L x C, and P x L padding, 0 for
+    a token and -inf for none."""
 
     images: Tensor
     tokens: Tensor
-    valid: Tensor | None
+    padding: Tensor
 
-    def rows(self, rows: Tensor) -> "_Inputs":
-        valid = None if self.valid is None else self.valid[rows]
-        return _Inputs(self.images[rows], self.tokens[rows], valid)
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """A pass of P pairs behind the DETR decoder: `memory` P x hw x C, `queries` P x Q x C, and the
+    queries' scores, P x Q float32 in host memory."""
+
+    pairs: Sequence[Pair]
+    prompts: _Prompts
+    memory: Tensor
+    queries: Tensor
+    scores: Tensor
 
 
 class ConceptStages:
-    def __init__(self, detector: Any, text_encoder: TextEncoder) -> None:
-        self._detector = detector
-        self._text_encoder = text_encoder
-        # One at a time on the CPU, where the pixel decoder's maps then stay in the cache:
-        # 6 instead of 8 to 17 ms a pair on the demo network.
-        on_cpu = detector.device.type == "cpu"
-        self._pairs_per_mask_pass = 1 if on_cpu else PROMPTS_PER_PASS
+    """The weights of a Sam3Model, arranged for many prompts per image, in `dtype`; texts and
+    exemplars are encoded in float32."""
 
-    def find(self, pyramid: Pyramid, pairs: Sequence[Pair], *, floor: float) -> Iterator[Found]:
-        """Whatever scores `floor` or more, by pair and then by query."""
-        for start in range(0, len(pairs), PROMPTS_PER_PASS):
-            yield from self._find(pyramid, pairs[start : start + PROMPTS_PER_PASS], floor)
+    def __init__(
+        self, detector: Any, tokenizer_json: str, *, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.vit = Vit(detector.vision_encoder.backbone)
+        neck = detector.vision_encoder.neck
+        self.neck = Neck(neck)
+        side = self.vit.side * self.neck.coarse_scale
+        plane = torch.Size((1, neck.config.fpn_hidden_size, side, side))
+        position = neck.position_encoding(plane, "cpu", torch.float32)
+        flat = position.flatten(2).transpose(1, 2)
+        self.exemplar_encoder = ExemplarEncoder(detector.geometry_encoder, position=position)
+        self.encoder = DetrEncoder(detector.detr_encoder, position=flat)
+        self.decoder = DetrDecoder(
+            detector.detr_decoder, detector.dot_product_scoring, position=flat, side=side
+        )
+        self.mask_decoder = MaskDecoder(
+            detector.mask_decoder, side=side, upsamplings=len(self.neck.levels) - 1
+        )
+        for stage in (self.vit, self.neck, self.encoder, self.decoder, self.mask_decoder):
+            _put(stage, device, dtype)
+        self.exemplar_encoder.to(device)
+        self.text_encoder = TextEncoder(
+            detector.text_encoder.to(device), detector.text_projection.to(device), tokenizer_json
+        )
 
-    def _find(self, pyramid: Pyramid, pairs: Sequence[Pair], floor: float) -> Iterator[Found]:
-        inputs = self._inputs(pyramid, pairs)
-        encoded = self._encode(pyramid, inputs)
-        queries, scores = self._decode(encoded, inputs)
-        kept = scores >= floor  # the presence gate: most pairs end here, before any mask
-        survivors = kept.any(dim=1).nonzero()[:, 0]
-        if len(survivors) == 0:  # split would give one empty pass
-            return
-        for rows in survivors.split(self._pairs_per_mask_pass):  # type: ignore[no-untyped-call]
-            at = rows.to(queries.device)
-            pixels = self._pixels(pyramid, encoded.last_hidden_state[at], inputs.rows(at))
-            for row, embedding in zip(rows.tolist(), pixels, strict=True):
-                chosen = kept[row].nonzero()[:, 0]
-                masks = self._masks(queries[row, chosen.to(queries.device)], embedding)
-                for score, mask in zip(scores[row, chosen].tolist(), masks, strict=True):
-                    yield Found(pairs[row].image, pairs[row].prompt, score, mask)
+    def find(
+        self, features: Tensor, pairs: Sequence[Pair], *, floor: float, sizes: PassSizes
+    ) -> Iterator[list[Concept]]:
+        """Whatever scores `floor` or more, in the order of `pairs`. `features` are the ViT's.
 
-    def _inputs(self, pyramid: Pyramid, pairs: Sequence[Pair]) -> _Inputs:
+        Comes in lists, so that the caller can take the masks of one off the device before the
+        next are made.
+        """
+        coarse = self.neck.coarse(features)
+        begun = self.encoder.begin(coarse)
+        for start in range(0, len(pairs), sizes.pairs):
+            part = pairs[start : start + sizes.pairs]
+            prompts = self._prompts(coarse, part)
+            memory = self.encoder(begun[prompts.images], prompts.tokens, prompts.padding)
+            queries, scores = self.decoder(memory, prompts.tokens, prompts.padding)
+            decoded = _Decoded(part, prompts, memory, queries, scores.cpu())
+            yield from self._masks(features, decoded, floor=floor, pairs_at_once=sizes.mask_pairs)
+
+    def _prompts(self, coarse: Tensor, pairs: Sequence[Pair]) -> _Prompts:
         """Text tokens, then one token per exemplar and a class token, then padding."""
-        tokens = self._text_encoder.encode([pair.text for pair in pairs])
-        for row, exemplar_tokens in self._exemplar_tokens(pyramid, pairs):
-            tokens[row] = torch.cat([tokens[row], exemplar_tokens])
-        lengths = [len(row) for row in tokens]
-        padded = pad_sequence(tokens, batch_first=True)
-        images = torch.tensor([pair.image for pair in pairs], device=padded.device)
-        if min(lengths) == max(lengths):
-            return _Inputs(images, padded, None)
-        steps = torch.arange(padded.shape[1], device=padded.device)
-        valid = steps < torch.tensor(lengths, device=padded.device)[:, None]
-        return _Inputs(images, padded, valid)
-
-    def _exemplar_tokens(
-        self, pyramid: Pyramid, pairs: Sequence[Pair]
-    ) -> Iterator[tuple[int, Tensor]]:
-        """The geometry encoder, for the pairs that have boxes: (row, (boxes + 1) x C)."""
+        tokens = self.text_encoder.encode([pair.text for pair in pairs])
         rows = [row for row, pair in enumerate(pairs) if pair.exemplars]
-        if not rows:
+        if rows:
+            seen = coarse[[pairs[row].image for row in rows]]
+            encoded = self.exemplar_encoder(seen, [pairs[row].exemplars for row in rows])
+            for row, exemplar_tokens in zip(rows, encoded, strict=True):
+                tokens[row] = torch.cat([tokens[row], exemplar_tokens])
+        return _padded([pair.image for pair in pairs], tokens, like=coarse)
+
+    def _masks(
+        self, features: Tensor, decoded: _Decoded, *, floor: float, pairs_at_once: int
+    ) -> Iterator[list[Concept]]:
+        kept = decoded.scores >= floor  # the gate: most pairs end here, before any mask
+        survivors = kept.any(dim=1).nonzero()[:, 0].tolist()
+        images = sorted({decoded.pairs[row].image for row in survivors})
+        if not images:
             return
-        coarse = pyramid.levels[-1]
-        device = coarse.device
-        exemplars = [pairs[row].exemplars for row in rows]
-        boxes = [torch.tensor([e.centred for e in row], device=device) for row in exemplars]
-        labels = [torch.tensor([int(e.positive) for e in row], device=device) for row in exemplars]
-        lengths = torch.tensor([len(row) for row in exemplars], device=device)
-        padded = pad_sequence(boxes, batch_first=True).to(coarse.dtype)
-        images = torch.tensor([pairs[row].image for row in rows], device=device)
-        encoded = self._detector.geometry_encoder(
-            box_embeddings=padded,
-            box_mask=torch.arange(padded.shape[1], device=device) < lengths[:, None],
-            box_labels=pad_sequence(labels, batch_first=True),
-            img_feats=(coarse[images],),
-            img_pos_embeds=(pyramid.position,),
-        ).last_hidden_state
-        for row, boxes_here, tokens in zip(rows, exemplars, encoded, strict=True):
-            yield row, tokens[: len(boxes_here) + 1]
+        skips = self.mask_decoder.skips(self.neck.finer(features[images]))
+        for start in range(0, len(survivors), pairs_at_once):
+            rows = survivors[start : start + pairs_at_once]
+            places = [images.index(decoded.pairs[row].image) for row in rows]
+            pixels = self._pixels(decoded, rows, skips, places)
+            yield [
+                self._concept(decoded, row, kept[row], embedding)
+                for row, embedding in zip(rows, pixels, strict=True)
+            ]
 
-    def _encode(self, pyramid: Pyramid, inputs: _Inputs) -> Any:
-        """The DETR encoder: image tokens P x hw x C that have looked at the prompt."""
-        return self._detector.detr_encoder(
-            vision_features=[pyramid.levels[-1][inputs.images]],
-            vision_pos_embeds=[pyramid.position],
-            text_features=inputs.tokens,
-            text_mask=inputs.valid,
+    def _pixels(
+        self, decoded: _Decoded, rows: list[int], skips: Sequence[Tensor], places: list[int]
+    ) -> Tensor:
+        prompts, device = decoded.prompts, decoded.memory.device
+        at = torch.tensor(rows, device=device)
+        pixels: Tensor = self.mask_decoder(
+            decoded.memory[at],
+            prompts.tokens[at],
+            prompts.padding[at],
+            skips,
+            torch.tensor(places, device=device),
         )
+        return pixels
 
-    def _decode(self, encoded: Any, inputs: _Inputs) -> tuple[Tensor, Tensor]:
-        """The DETR decoder: queries P x Q x C, and their scores P x Q in host memory.
+    def _concept(self, decoded: _Decoded, row: int, kept: Tensor, pixels: Tensor) -> Concept:
+        chosen = kept.nonzero()[:, 0]
+        queries = decoded.queries[row, chosen.to(pixels.device)]
+        masks = self.mask_decoder.masks(queries, pixels)
+        return Concept(decoded.pairs[row], decoded.scores[row, chosen].tolist(), masks)
 
-        score = sigmoid(presence) x sigmoid(query's match with the prompt), as in
-        Sam3ImageProcessor.post_process_instance_segmentation.
-        """
-        decoded = self._detector.detr_decoder(
-            vision_features=encoded.last_hidden_state,
-            vision_pos_encoding=encoded.pos_embeds_flattened,
-            spatial_shapes=encoded.spatial_shapes,
-            text_features=inputs.tokens,
-            text_mask=inputs.valid,
-        )
-        last = decoded.intermediate_hidden_states[-1]
-        matches = self._detector.dot_product_scoring(
-            decoder_hidden_states=last[None], text_features=inputs.tokens, text_mask=inputs.valid
-        )[0, :, :, 0]
-        return last, (matches.sigmoid() * decoded.presence_logits[-1].sigmoid()).float().cpu()
 
-    def _pixels(self, pyramid: Pyramid, encoded: Tensor, inputs: _Inputs) -> Tensor:
-        """The mask decoder's pixel half: embeddings P x C x H x W. No semantic head."""
-        decoder = self._detector.mask_decoder
-        normed = decoder.prompt_cross_attn_norm(encoded)
-        attention_mask = create_bidirectional_mask(
-            config=decoder.config,
-            inputs_embeds=normed,
-            encoder_hidden_states=inputs.tokens,
-            attention_mask=inputs.valid,
-        )
-        looked, _ = decoder.prompt_cross_attn(
-            query=normed, key=inputs.tokens, value=inputs.tokens, attention_mask=attention_mask
-        )
-        embeddings: Tensor = decoder._embed_pixels(
-            backbone_features=[level[inputs.images] for level in pyramid.levels],
-            encoder_hidden_states=encoded + looked,
-        )
-        return embeddings
+def _put(stage: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    """Weights in `dtype`; buffers, which hold coordinates, stay float32. Tokens are channels last
+    as they come, so convolutions had better be: 7 instead of 16 ms for one of the pixel decoder's
+    on two cores."""
+    stage.to(device).requires_grad_(False)
+    for parameter in stage.parameters():
+        form = torch.channels_last if parameter.dim() == 4 else torch.preserve_format
+        parameter.data = parameter.data.to(dtype, memory_format=form)
 
-    def _masks(self, queries: Tensor, embedding: Tensor) -> Tensor:
-        """The mask decoder's query half, for the survivors: K x C and C x H x W to K x H x W.
 
-        The 1x1 projection (W, b) of the pixels p is folded into the few queries q:
-        q . (W p + b) = (W^T q) . p + q . b. Probabilities less one half: resized like that, and
-        cut at 0, they give the masks of Sam3ImageProcessor.post_process_instance_segmentation.
-        """
-        decoder = self._detector.mask_decoder
-        weight, bias = (
-            decoder.instance_projection.weight[:, :, 0, 0],
-            decoder.instance_projection.bias,
-        )
-        embedded = decoder.mask_embedder(queries)
-        logits = torch.einsum("kc,chw->khw", embedded @ weight, embedding)
-        logits += (embedded @ bias)[:, None, None]
-        return logits.float().sigmoid().sub_(0.5)
+def _padded(images: Sequence[int], tokens: Sequence[Tensor], *, like: Tensor) -> _Prompts:
+    """In the device and precision of `like`. On an accelerator lengths are a multiple of 8, which
+    suits its kernels and makes fewer shapes to compile for."""
+    lengths = torch.tensor([len(row) for row in tokens])
+    multiple = 1 if like.device.type == "cpu" else 8
+    room = -(-int(lengths.max()) // multiple) * multiple
+    padded = pad_sequence(list(tokens), batch_first=True)
+    padded = functional.pad(padded, (0, 0, 0, room - padded.shape[1]))
+    padding = torch.zeros(len(tokens), room).masked_fill(
+        torch.arange(room) >= lengths[:, None], -torch.inf
+    )
+    return _Prompts(torch.tensor(images, device=like.device), padded.to(like), padding.to(like))

@@ -38,6 +38,7 @@ class Found:
 class Engine(Protocol):
     """`name`, `weights_sha256`: which network. `limits`, `tokenizer_json`: what others must know
     to check prompts without torch. `notice`: a line for users of a network that is only a demo.
+    `details`: precision and the like, in words for operators.
 
     Methods may be called from several threads.
     """
@@ -46,6 +47,7 @@ class Engine(Protocol):
     device: torch.device
     weights_sha256: str
     notice: str | None
+    details: str
     limits: ModelLimits
     tokenizer_json: str
 

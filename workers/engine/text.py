@@ -19,10 +19,10 @@ class TextEncoder:
     reads its output skips the padding, so leaving it out changes no result.
     """
 
-    def __init__(self, detector: Any, tokenizer_json: str) -> None:
-        self._detector = detector
+    def __init__(self, encoder: Any, projection: Any, tokenizer_json: str) -> None:
+        self._encoder, self._projection = encoder, projection
         self._tokenizer = Tokenizer.from_str(tokenizer_json)
-        self._limit: int = detector.config.text_config.max_position_embeddings
+        self._limit: int = encoder.config.max_position_embeddings
         self._cache: OrderedDict[str, Tensor] = OrderedDict()
         self._lock = Lock()  # lanes may share a network between threads
 
@@ -50,6 +50,7 @@ class TextEncoder:
                 raise ValueError(f"{text[:40]!r}: {len(tokens)} tokens, at most {self._limit}")
         longest = max(map(len, ids))
         padded = torch.tensor([tokens + tokens[-1:] * (longest - len(tokens)) for tokens in ids])
-        features = self._detector.get_text_features(padded.to(self._detector.device)).pooler_output
+        hidden = self._encoder(padded.to(self._encoder.device)).last_hidden_state
+        features = self._projection(hidden)
         # Cloned: a slice would keep the whole batch alive for as long as one text is cached.
         return [row[: len(tokens)].clone() for row, tokens in zip(features, ids, strict=True)]

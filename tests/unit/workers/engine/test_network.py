@@ -32,18 +32,26 @@ def small(mask: np.ndarray, side: int = 64) -> np.ndarray:
     return np.asarray(Image.fromarray(mask).resize((side, side)))
 
 
+def fresh_text_encoder(network: Network) -> TextEncoder:
+    """With an empty cache."""
+    own = network._concepts.text_encoder
+    return TextEncoder(own._encoder, own._projection, network.tokenizer_json)
+
+
 @pytest.fixture
 def count_rows(network: Network, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[int]]:
-    """Counts what goes through a module of the detector: the batch size of each call."""
+    """Counts what goes through a stage: the batch size of each call."""
 
     def watch(path: str) -> list[int]:
-        owner_path, name = path.rsplit(".", 1)
-        owner = network._detector.get_submodule(owner_path)
+        owner: Any = network._concepts
+        *way, name = path.split(".")
+        for step in way:
+            owner = getattr(owner, step)
         calls: list[int] = []
         original = getattr(owner, name)
 
         def counted(*args: Any, **kwargs: Any) -> Any:
-            calls.append(len(kwargs.get("encoder_hidden_states", args[0] if args else ())))
+            calls.append(len(args[0]))
             return original(*args, **kwargs)
 
         monkeypatch.setattr(owner, name, counted)
@@ -65,7 +73,7 @@ def test_preprocessing_is_bit_for_bit_that_of_the_stock_processor(
 
 def test_texts_are_tokenised_as_by_the_stock_processor(network: Network) -> None:
     stock = Sam3Processor.from_pretrained(DEMO).tokenizer
-    encoder = network._concepts._text_encoder
+    encoder = network._concepts.text_encoder
     for words in ("red circle", "a  Green\tSTAR", "unknown word", "ring", "ﬁ ①"):
         assert encoder._tokenizer.encode(words).ids == stock(words).input_ids
 
@@ -183,7 +191,7 @@ def test_every_mask_comes_with_the_place_of_its_image(network: Network) -> None:
 def test_masks_are_made_only_for_pairs_that_pass_the_gate(
     network: Network, count_rows: Callable[[str], list[int]]
 ) -> None:
-    calls = count_rows("mask_decoder._embed_pixels")
+    calls = count_rows("mask_decoder.forward")
     scene = draw_scene(0)
     absent = [ConceptPrompt("dog"), ConceptPrompt("purple ring")]
     segment(network, scene, *absent)
@@ -196,7 +204,7 @@ def test_masks_are_made_only_for_pairs_that_pass_the_gate(
 def test_the_vit_runs_once_for_all_prompts_of_an_image(
     network: Network, count_rows: Callable[[str], list[int]]
 ) -> None:
-    calls = count_rows("vision_encoder.backbone.forward")
+    calls = count_rows("vit.forward")
     scene = draw_scene(0)
     prompts = [ConceptPrompt(f"{colour} star") for colour in ("red", "blue", "green", "white")] * 5
     segment(network, scene, *prompts, MaskPrompt(Box(*scene.objects[0].box)))
@@ -206,8 +214,8 @@ def test_the_vit_runs_once_for_all_prompts_of_an_image(
 def test_a_text_is_encoded_once(
     network: Network, count_rows: Callable[[str], list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoder = TextEncoder(network._detector, network.tokenizer_json)
-    calls = count_rows("text_encoder.forward")
+    encoder = fresh_text_encoder(network)
+    calls = count_rows("text_encoder._encoder.forward")
     features: list[int] = []
     original = encoder._compute
     monkeypatch.setattr(
@@ -223,8 +231,7 @@ def test_a_text_is_encoded_once(
 
 
 def test_texts_encoded_together_come_out_as_if_alone(network: Network) -> None:
-    together = TextEncoder(network._detector, network.tokenizer_json)
-    alone = TextEncoder(network._detector, network.tokenizer_json)
+    together, alone = fresh_text_encoder(network), fresh_text_encoder(network)
     words = ["red", "a yellow star", "the black ring shape"]
     with torch.inference_mode():
         for features, text_alone in zip(together.encode(words), words, strict=True):
@@ -234,7 +241,7 @@ def test_texts_encoded_together_come_out_as_if_alone(network: Network) -> None:
 
 def test_the_text_cache_is_bounded(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text, "MAX_CACHED_TEXTS", 3)
-    encoder = TextEncoder(network._detector, network.tokenizer_json)
+    encoder = fresh_text_encoder(network)
     with torch.inference_mode():
         for number in range(10):
             encoder.encode([f"red {number}"])
