@@ -22,16 +22,13 @@ class ClickStage:
         self._tracker = tracker
 
     def segment(
-        self, levels: tuple[Tensor, ...], image: int, prompts: Sequence[tuple[Click, ...]]
+        self, levels: Sequence[Tensor], prompts: Sequence[tuple[Click, ...]]
     ) -> Iterator[tuple[int, float, Tensor]]:
-        """For each prompt its place in `prompts`, its score, and its mask as in Found.
-
-        `levels` are tracker_levels of a batch; `image` is the place in it.
-        """
-        embeddings = [level[image : image + 1] for level in levels]
+        """For each prompt its place in `prompts`, its score, and its mask, h x w float32, above 0
+        inside. `levels` are tracker_levels of one image."""
         for places in _by_length(prompts):
             points = torch.tensor([[prompts[place] for place in places]], device=levels[0].device)
-            scores, masks = self._run(embeddings, points)
+            scores, masks = self._run(list(levels), points)
             yield from zip(places, scores.tolist(), masks.float(), strict=True)
 
     def _run(self, embeddings: list[Tensor], points: Tensor) -> tuple[Tensor, Tensor]:

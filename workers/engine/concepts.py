@@ -33,10 +33,12 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Concept:
-    """What a pair found: K scores, and K x h x w masks on the device, float32, above 0 inside."""
+class Scored:
+    """What a prompt found in an image: K scores, and K x h x w masks on the device, float32, above
+    0 inside."""
 
-    pair: Pair
+    image: int
+    prompt: int
     scores: list[float]
     masks: Tensor
 
@@ -94,7 +96,7 @@ class ConceptStages:
 
     def find(
         self, features: Tensor, pairs: Sequence[Pair], *, floor: float, sizes: PassSizes
-    ) -> Iterator[list[Concept]]:
+    ) -> Iterator[list[Scored]]:
         """Whatever scores `floor` or more, in the order of `pairs`. `features` are the ViT's.
 
         Comes in lists, so that the caller can take the masks of one off the device before the
@@ -123,7 +125,7 @@ class ConceptStages:
 
     def _masks(
         self, features: Tensor, decoded: _Decoded, *, floor: float, pairs_at_once: int
-    ) -> Iterator[list[Concept]]:
+    ) -> Iterator[list[Scored]]:
         kept = decoded.scores >= floor  # the gate: most pairs end here, before any mask
         survivors = kept.any(dim=1).nonzero()[:, 0].tolist()
         images = sorted({decoded.pairs[row].image for row in survivors})
@@ -135,7 +137,7 @@ class ConceptStages:
             places = [images.index(decoded.pairs[row].image) for row in rows]
             pixels = self._pixels(decoded, rows, skips, places)
             yield [
-                self._concept(decoded, row, kept[row], embedding)
+                self._scored(decoded, row, kept[row], embedding)
                 for row, embedding in zip(rows, pixels, strict=True)
             ]
 
@@ -153,11 +155,12 @@ class ConceptStages:
         )
         return pixels
 
-    def _concept(self, decoded: _Decoded, row: int, kept: Tensor, pixels: Tensor) -> Concept:
+    def _scored(self, decoded: _Decoded, row: int, kept: Tensor, pixels: Tensor) -> Scored:
         chosen = kept.nonzero()[:, 0]
         queries = decoded.queries[row, chosen.to(pixels.device)]
         masks = self.mask_decoder.masks(queries, pixels)
-        return Concept(decoded.pairs[row], decoded.scores[row, chosen].tolist(), masks)
+        pair = decoded.pairs[row]
+        return Scored(pair.image, pair.prompt, decoded.scores[row, chosen].tolist(), masks)
 
 
 def _put(stage: nn.Module, device: torch.device, dtype: torch.dtype) -> None:

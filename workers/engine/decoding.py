@@ -116,17 +116,17 @@ def _tiff_tags(data: bytes) -> list[int]:
 def _decode_upright(image: Image.Image) -> DecodedImage:
     # Pillow turns TIFFs upright itself while loading and forgets the tag, so read theirs before.
     turned_by_pillow = image.format == "TIFF"
-    orientation = _orientation(image) if turned_by_pillow else 1
+    orientation = exif_orientation(image) if turned_by_pillow else 1
     image.load()
     if not turned_by_pillow:
-        orientation = _orientation(image)
+        orientation = exif_orientation(image)
     rgb = _to_rgb(image)
     if not turned_by_pillow and orientation in _UPRIGHT:
         rgb = rgb.transpose(_UPRIGHT[orientation])
     return DecodedImage(np.array(rgb), orientation)
 
 
-def _orientation(image: Image.Image) -> int:
+def exif_orientation(image: Image.Image) -> int:
     """1 where there is none or its EXIF block is damaged: the pixels may be fine all the same."""
     try:
         value = image.getexif().get(_EXIF_ORIENTATION, 1)

@@ -23,22 +23,24 @@ class ImageInput:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A mask with its score. `image` counts in the batch, `prompt` in that image's prompts.
+    """A mask with its score, in host memory. `image` counts in the batch, `prompt` in that image's
+    prompts.
 
-    `mask` is h x w float32 on the engine's device; resized to the image, bilinear, it is above 0
-    inside.
+    `mask` is h x w float32; resized to the image, bilinear, it is above 0 inside. Or, where that
+    was done on the device, an array of the positions that mask_encoding.encode_changes takes.
     """
 
     image: int
     prompt: int
     score: float
-    mask: Tensor
+    mask: Tensor | np.ndarray
 
 
 class Engine(Protocol):
     """`name`, `weights_sha256`: which network. `limits`, `tokenizer_json`: what others must know
     to check prompts without torch. `notice`: a line for users of a network that is only a demo.
-    `details`: precision and the like, in words for operators.
+    `details`: precision and the like, in words for operators. `jpeg_side`: to what size JPEGs are
+    to be decoded and squashed on the device; None where `squash` shall get all pixels.
 
     Methods may be called from several threads.
     """
@@ -48,6 +50,7 @@ class Engine(Protocol):
     weights_sha256: str
     notice: str | None
     details: str
+    jpeg_side: int | None
     limits: ModelLimits
     tokenizer_json: str
 

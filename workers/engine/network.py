@@ -1,7 +1,7 @@
 """The engine of our own: SAM 3 as a row of stages, each doing once what need not be done again."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 
 import numpy as np
@@ -11,9 +11,10 @@ from torch import Tensor
 from domain.prompts import ConceptPrompt, MaskPrompt, ModelLimits
 from workers.engine.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from workers.engine.clicks import ClickStage
-from workers.engine.concepts import ConceptStages, Pair
+from workers.engine.concepts import ConceptStages, Pair, Scored
 from workers.engine.coordinates import Click, clicks, exemplars
 from workers.engine.engine import Found, ImageInput
+from workers.engine.mask_changes import ImageMasks, changes
 from workers.engine.passes import CPU_SIZES, PassSizes
 from workers.engine.preprocessing import Preprocessing
 from workers.engine.vision import tracker_levels
@@ -43,6 +44,9 @@ class Network:
         )
         self._tracker = checkpoint.tracker.to(device)
         self._clicks = ClickStage(self._tracker)
+        self.jpeg_side = self._preprocessing.side if device.type == "cuda" else None
+        # On a CPU another thread has time for it. From any other device small masks move quickly.
+        self._resizes_masks = device.type == "cuda"
         self._sizes, self.details = self._prepare(str(dtype).removeprefix("torch."))
 
     def _prepare(self, precision: str) -> tuple[PassSizes, str]:
@@ -61,8 +65,23 @@ class Network:
     def squash(self, pixels: np.ndarray) -> Tensor:
         return self._preprocessing.squash(pixels)
 
-    @torch.inference_mode()
     def segment(self, images: Sequence[ImageInput], *, floor: float) -> list[list[Found]]:
+        """For a single image passes get smaller until they fit, and stay so."""
+        while True:
+            try:
+                return self._segment(images, floor)
+            except RuntimeError as error:
+                smaller = self._sizes.halved()
+                if not _is_out_of_memory(error):
+                    raise
+                if len(images) > 1 or smaller is None:
+                    raise torch.OutOfMemoryError(str(error)) from None
+            self._sizes = smaller  # and on, now that no traceback holds the tensors any more
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    @torch.inference_mode()
+    def _segment(self, images: Sequence[ImageInput], floor: float) -> list[list[Found]]:
         squashed = torch.stack([image.squashed for image in images]).to(self.device)
         results: list[list[Found]] = [[] for _ in images]
         with best_attention() if self.device.type == "cuda" else nullcontext():
@@ -77,22 +96,37 @@ class Network:
         pairs = [pair for place, image in enumerate(images) for pair in _pairs(place, image)]
         if pairs:
             for concepts in self._concepts.find(features, pairs, floor=floor, sizes=self._sizes):
-                for concept in concepts:
-                    pair = concept.pair
-                    for score, mask in zip(concept.scores, concept.masks, strict=True):
-                        yield Found(pair.image, pair.prompt, score, mask)
+                yield from self._to_host(images, concepts)
         for place, image in enumerate(images):
             pointed = _clicks(image, self.limits.image_size)
             if pointed:
-                yield from self._segment_clicks(features, place, pointed)
+                yield from self._to_host(images, self._segment_clicks(features, place, pointed))
 
     def _segment_clicks(
         self, features: Tensor, image: int, pointed: dict[int, tuple[Click, ...]]
-    ) -> Iterator[Found]:
+    ) -> list[Scored]:
         positions = list(pointed)
         levels = tracker_levels(features[image : image + 1].float(), tracker=self._tracker)
-        for place, score, mask in self._clicks.segment(levels, 0, list(pointed.values())):
-            yield Found(image, positions[place], score, mask)
+        return [
+            Scored(image, positions[place], [score], mask[None])
+            for place, score, mask in self._clicks.segment(levels, list(pointed.values()))
+        ]
+
+    def _to_host(self, images: Sequence[ImageInput], scored: Sequence[Scored]) -> Iterator[Found]:
+        masks: Sequence[Iterable[Tensor | np.ndarray]]
+        if self._resizes_masks:
+            sized = zip(scored, (images[one.image] for one in scored), strict=True)
+            masks = changes([ImageMasks(one.masks, at.width, at.height) for one, at in sized])
+        else:
+            masks = [one.masks.cpu() for one in scored]
+        for one, own in zip(scored, masks, strict=True):
+            for score, mask in zip(one.scores, own, strict=True):
+                yield Found(one.image, one.prompt, score, mask)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """torch has a class of its own for that, but not on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _pairs(place: int, image: ImageInput) -> Iterator[Pair]:

@@ -1,17 +1,20 @@
 """What happens to one image, in three steps that the pipeline runs on different threads."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from domain.annotations import ImageOutcome, Instance, failure
 from domain.errors import ImageError, ImageErrorCode
 from domain.prompts import ConceptPrompt, Prompt
 from workers.engine.decoding import decode
 from workers.engine.engine import Engine, Found, ImageInput
-from workers.engine.mask_encoding import encode
+from workers.engine.jpeg_on_device import DeviceJpeg, decode_and_squash, suits
+from workers.engine.mask_encoding import EncodedMask, encode, encode_changes
 from workers.engine.mask_resizing import resize
 
 SATURATED_SHARE = 0.95  # of the network's queries: there may be more objects than it can return
@@ -29,18 +32,21 @@ class ImageTask:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
+    """Decoded and squashed, but for a JPEG that is left to the device."""
+
     task: ImageTask
-    image: ImageInput
+    image: ImageInput | DeviceJpeg
     orientation: int
     milliseconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """`found` is None where there was not enough memory even for this image alone."""
+    """`found` is an error where there was not enough memory even for this image alone, or where
+    a JPEG that was left to the device turned out to be broken."""
 
     prepared: Prepared
-    found: list[Found] | None
+    found: list[Found] | ImageError
     milliseconds: float
 
 
@@ -53,51 +59,91 @@ class Stages:
         self._max_pixels = max_pixels
 
     def prepare(self, task: ImageTask) -> Prepared | ImageOutcome:
-        """Load, decode and squash. The full-size pixels are let go here: later steps need only
-        the sizes."""
+        """Load, decode and squash, or leave that to the device."""
         try:
             data = task.load()
             started = perf_counter()
-            decoded = decode(data, max_pixels=self._max_pixels)
+            jpeg = suits(data, max_pixels=self._max_pixels) if self._engine.jpeg_side else None
+            if jpeg is not None:
+                return Prepared(task, jpeg, jpeg.orientation, _milliseconds_since(started))
+            image, orientation = self._decode(data, task.prompts)
         except ImageError as error:
             return failure(error.code, error.message)
+        return Prepared(task, image, orientation, _milliseconds_since(started))
+
+    def _decode(self, data: bytes, prompts: tuple[Prompt, ...]) -> tuple[ImageInput, int]:
+        """The full-size pixels are let go here: later steps need only the sizes."""
+        decoded = decode(data, max_pixels=self._max_pixels)
         height, width, _ = decoded.pixels.shape
         squashed = self._engine.squash(decoded.pixels)
-        image = ImageInput(squashed, width, height, task.prompts)
-        return Prepared(task, image, decoded.orientation, _milliseconds_since(started))
+        return ImageInput(squashed, width, height, prompts), decoded.orientation
 
     def compute(self, batch: Sequence[Prepared]) -> list[Computed]:
         started = perf_counter()
-        results = self._segment([prepared.image for prepared in batch])
+        results = self._segment(batch)
         share = _milliseconds_since(started) / len(batch)
         return [
             Computed(prepared, found, prepared.milliseconds + share)
             for prepared, found in zip(batch, results, strict=True)
         ]
 
-    def _segment(self, images: list[ImageInput]) -> list[list[Found] | None]:
+    def _segment(self, batch: Sequence[Prepared]) -> list[list[Found] | ImageError]:
         """Halves a batch that is too large for the memory, down to single images."""
         try:
-            return list(self._engine.segment(images, floor=self._floor))
+            return self._segment_at_once(batch)
         except torch.OutOfMemoryError:
             pass  # retried below, where no traceback holds the tensors any more
         if self._engine.device.type == "cuda":
             torch.cuda.empty_cache()
-        if len(images) == 1:
-            return [None]
-        half = len(images) // 2
-        return self._segment(images[:half]) + self._segment(images[half:])
+        if len(batch) == 1:
+            return [self._out_of_memory()]
+        half = len(batch) // 2
+        return self._segment(batch[:half]) + self._segment(batch[half:])
+
+    def _segment_at_once(self, batch: Sequence[Prepared]) -> list[list[Found] | ImageError]:
+        images = self._images(batch)
+        usable = [image for image in images if isinstance(image, ImageInput)]
+        found = iter(self._engine.segment(usable, floor=self._floor) if usable else ())
+        return [next(found) if isinstance(image, ImageInput) else image for image in images]
+
+    def _images(self, batch: Sequence[Prepared]) -> list[ImageInput | ImageError]:
+        jpegs = [prepared.image for prepared in batch if isinstance(prepared.image, DeviceJpeg)]
+        side, device = self._engine.jpeg_side, self._engine.device
+        squashed = iter(decode_and_squash(jpegs, side=side, device=device) if side else ())
+        return [
+            self._image(prepared.image, next(squashed), prepared.task.prompts)
+            if isinstance(prepared.image, DeviceJpeg)
+            else prepared.image
+            for prepared in batch
+        ]
+
+    def _image(
+        self, jpeg: DeviceJpeg, squashed: Tensor | None, prompts: tuple[Prompt, ...]
+    ) -> ImageInput | ImageError:
+        """What the device refuses, Pillow decodes, or says why it cannot."""
+        if squashed is not None:
+            return ImageInput(squashed, jpeg.width, jpeg.height, prompts)
+        try:
+            return self._decode(jpeg.data, prompts)[0]
+        except ImageError as error:
+            return error
 
     def encode(self, computed: Computed) -> ImageOutcome:
         started = perf_counter()
-        if computed.found is None:
-            return self._out_of_memory(computed)
-        return ImageOutcome(
-            width=computed.prepared.image.width,
-            height=computed.prepared.image.height,
-            orientation=computed.prepared.orientation,
-            instances=tuple(self._instances(computed.prepared, computed.found)),
-            saturated_prompts=self._saturated(computed.prepared.task, computed.found),
+        prepared = computed.prepared
+        outcome = ImageOutcome(
+            width=prepared.image.width,
+            height=prepared.image.height,
+            orientation=prepared.orientation,
+            milliseconds=computed.milliseconds,
+        )
+        if isinstance(computed.found, ImageError):
+            error = computed.found
+            return replace(outcome, error_code=error.code, error_message=error.message)
+        return replace(
+            outcome,
+            instances=tuple(self._instances(prepared, computed.found)),
+            saturated_prompts=self._saturated(prepared.task, computed.found),
             milliseconds=computed.milliseconds + _milliseconds_since(started),
         )
 
@@ -105,8 +151,7 @@ class Stages:
         """By prompt, best first. One full-size mask exists at a time."""
         task, image = prepared.task, prepared.image
         for one in sorted(found, key=lambda one: (one.prompt, -one.score)):
-            crop = resize(one.mask.cpu().numpy(), width=image.width, height=image.height)
-            encoded = encode(crop) if crop else None
+            encoded = _encode(one.mask, width=image.width, height=image.height)
             if encoded is None:
                 continue
             yield Instance(
@@ -127,15 +172,16 @@ class Stages:
             and sum(one.prompt == position for one in found) >= enough
         )
 
-    def _out_of_memory(self, computed: Computed) -> ImageOutcome:
-        return ImageOutcome(
-            width=computed.prepared.image.width,
-            height=computed.prepared.image.height,
-            orientation=computed.prepared.orientation,
-            error_code=ImageErrorCode.OUT_OF_MEMORY,
-            error_message=f"not enough memory on {self._engine.device} for this image alone",
-            milliseconds=computed.milliseconds,
-        )
+    def _out_of_memory(self) -> ImageError:
+        message = f"not enough memory on {self._engine.device} for this image alone"
+        return ImageError(ImageErrorCode.OUT_OF_MEMORY, message)
+
+
+def _encode(mask: Tensor | np.ndarray, *, width: int, height: int) -> EncodedMask | None:
+    if isinstance(mask, np.ndarray):
+        return encode_changes(mask, width=width, height=height)
+    crop = resize(mask.numpy(), width=width, height=height)
+    return encode(crop) if crop else None
 
 
 def _milliseconds_since(started: float) -> float:

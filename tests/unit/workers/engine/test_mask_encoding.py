@@ -7,7 +7,7 @@ from hypothesis.extra import numpy as npst
 from pycocotools import mask as coco_mask
 
 from tests.unit.workers.engine.masks import iou, pixels_of
-from workers.engine.mask_encoding import EncodedMask, encode
+from workers.engine.mask_encoding import EncodedMask, encode, encode_changes
 from workers.engine.mask_resizing import Crop, resize
 
 
@@ -31,6 +31,41 @@ def check(mask: np.ndarray, encoded: EncodedMask | None) -> None:
 @given(npst.arrays(bool, npst.array_shapes(min_dims=2, max_dims=2, max_side=12)))
 def test_run_lengths_equal_those_of_pycocotools_to_the_byte(mask: np.ndarray) -> None:
     check(mask, encode(whole(mask)))
+
+
+@st.composite
+def lengths_of_runs(draw: st.DrawFn) -> list[int]:
+    """From one pixel to more than any image has in a column; the first of them may be 0."""
+    size = st.integers(0, 27).flatmap(lambda bits: st.integers(1 << bits >> 1, 1 << bits))
+    first, *others = draw(st.lists(size, min_size=2, max_size=300))
+    return [first, *(length + 1 for length in others)]
+
+
+@given(lengths_of_runs(), st.integers(1, 10_000))
+def test_runs_of_any_length_equal_those_of_pycocotools_to_the_byte(
+    lengths: list[int], height: int
+) -> None:
+    width = -(-sum(lengths) // height)
+    lengths[-1] += width * height - sum(lengths)
+    expected = coco_mask.frPyObjects({"size": [height, width], "counts": lengths}, height, width)
+    encoded = encode_changes(np.cumsum(lengths[:-1]), width=width, height=height)
+    assert encoded is not None
+    assert encoded.rle.counts == expected["counts"]
+    assert encoded.area == sum(lengths[1::2])
+    if width * height < 2**32:  # maskApi.c counts in uint
+        assert list(encoded.box) == coco_mask.toBbox(expected).tolist()
+
+
+def test_changes_may_come_in_32_bits() -> None:
+    changes = np.array([3, 5, 1_999_999_999], np.int32)
+    encoded = encode_changes(changes, width=50_000, height=50_000)
+    assert encoded is not None
+    assert encoded.area == 2 + 2_500_000_000 - 1_999_999_999
+    assert encoded.box == (0, 0, 50_000, 50_000)
+
+
+def test_a_mask_without_changes_is_empty() -> None:
+    assert encode_changes(np.empty(0, np.int64), width=3, height=2) is None
 
 
 @given(st.data(), st.integers(1, 40), st.integers(1, 40))

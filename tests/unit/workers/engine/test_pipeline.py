@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from domain.errors import ImageError, ImageErrorCode
 from domain.geometry import Box, Point
@@ -283,6 +284,83 @@ def test_images_go_through_the_network_in_batches(
     list(pipeline_of(network, images_per_batch=4).run([plain(10)] * 40))
     assert sum(sizes) == 40
     assert max(sizes) == 4
+
+
+def jpeg_task(scene: Scene, *prompts: Prompt, orientation: int = 1) -> ImageTask:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = BytesIO()
+    scene.image.save(stored, "JPEG", quality=95, exif=exif)
+    return ImageTask(stored.getvalue, prompts)
+
+
+def test_jpegs_left_to_the_device_give_what_decoding_here_gives(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device is the CPU, with torchvision's own decoder."""
+    tasks = [jpeg_task(draw_scene(seed), *ANY_STAR, orientation=seed + 1) for seed in range(8)]
+    tasks.insert(3, task_of(draw_scene(9), *ANY_STAR))  # a PNG between them
+    here = list(pipeline_of(network).run(tasks))
+    monkeypatch.setattr(network, "jpeg_side", network.limits.image_size)
+    there = list(pipeline_of(network).run(tasks))
+    assert sum(len(outcome.instances) for outcome in here) > 6
+    for one, other in zip(there, here, strict=True):
+        assert (one.width, one.height, one.orientation) == (
+            other.width,
+            other.height,
+            other.orientation,
+        )
+        for ours, theirs in zip(one.instances, other.instances, strict=True):
+            assert ours.score == pytest.approx(theirs.score, abs=0.05)
+            assert iou(pixels_of(ours.mask), pixels_of(theirs.mask)) > 0.97
+
+
+def test_a_broken_jpeg_left_to_the_device_has_the_error_that_decoding_here_gives(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = jpeg_task(draw_scene(0)).load()
+    broken = data[:700] + b"\xff\xd9"  # ends inside its tables, or its scan
+    tasks = [jpeg_task(draw_scene(0), *ANY_STAR), ImageTask(lambda: broken, ANY_STAR)]
+    here = list(pipeline_of(network).run(tasks))
+    monkeypatch.setattr(network, "jpeg_side", network.limits.image_size)
+    there = list(pipeline_of(network).run(tasks))
+    assert [outcome.error_code for outcome in there] == [o.error_code for o in here]
+    assert there[1].error_message == here[1].error_message
+
+
+def test_masks_resized_on_the_device_are_those_resized_here(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    click = MaskPrompt(None, (Point(100, 100),))
+    prompts = (ConceptPrompt("shape"), ConceptPrompt("star"), click)
+    tasks = [task_of(draw_scene(seed, size=size), *prompts) for seed, size in enumerate((512, 300))]
+    here = list(pipeline_of(network, floor=0.2).run(tasks))
+    monkeypatch.setattr(network, "_resizes_masks", True)
+    there = list(pipeline_of(network, floor=0.2).run(tasks))
+    for one, other in zip(there, here, strict=True):
+        assert len(other.instances) > 3
+        for ours, theirs in zip(one.instances, other.instances, strict=True):
+            assert ours.score == pytest.approx(theirs.score, abs=1e-5)
+            assert iou(pixels_of(ours.mask), pixels_of(theirs.mask)) > 0.999
+
+
+def test_a_single_image_too_large_for_the_memory_goes_in_smaller_passes(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = tuple(ConceptPrompt(words) for words in ("star", "red", "blue", "circle") * 4)
+    (expected,) = pipeline_of(network).run([task_of(draw_scene(0), *prompts)])
+    monkeypatch.setattr(network, "_sizes", network._sizes)  # put back afterwards
+    forward = network._concepts.encoder.forward
+
+    def forward_or_allocate(tokens: Tensor, *rest: Tensor) -> Tensor:
+        if len(tokens) > 4:
+            torch.empty(2**60, dtype=torch.uint8)  # the allocator's own error
+        return forward(tokens, *rest)
+
+    monkeypatch.setattr(network._concepts.encoder, "forward", forward_or_allocate)
+    (outcome,) = pipeline_of(network).run([task_of(draw_scene(0), *prompts)])
+    assert network._sizes.pairs == 4
+    assert [one.box for one in outcome.instances] == [one.box for one in expected.instances]
 
 
 def test_a_batch_that_is_too_large_for_the_memory_is_halved(
