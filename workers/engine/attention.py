@@ -42,7 +42,9 @@ class Mlp(nn.Module):
 
     def __init__(self, stock: Any) -> None:
         super().__init__()
-        self.widen, self.activation, self.narrow = stock.fc1, stock.activation_fn, stock.fc2
+        self.widen, self.narrow = stock.fc1, stock.fc2
+        relu = isinstance(stock.activation_fn, nn.ReLU)
+        self.activation = nn.ReLU(inplace=True) if relu else stock.activation_fn
 
     def forward(self, tokens: Tensor) -> Tensor:
         narrow: Tensor = self.narrow(self.activation(self.widen(tokens)))

@@ -118,8 +118,12 @@ class DetrDecoder(nn.Module):
         steps = torch.arange(self.side, device=edges.device, dtype=edges.dtype) / self.side
         deltas = 8 * (steps[:, None] - edges[:, :, None])  # P x Q x side x 2
         logs = deltas.sign() * (deltas.abs() + 1).log2() / math.log2(8)
-        bias = mlp(logs.to(mlp.layer1.weight.dtype))
-        return functional.pad(bias.permute(0, 3, 1, 2), (0, 0, 1, 0))
+        # Two inputs are too few for a matrix product: it would take twice as long.
+        below, above = mlp.layer1.weight.unbind(1)
+        low, high = logs.to(below.dtype).split(1, dim=-1)
+        hidden = torch.addcmul(mlp.layer1.bias, low, below).addcmul_(high, above).relu_()
+        bias: Tensor = mlp.layer2(hidden).permute(0, 3, 1, 2)
+        return functional.pad(bias, (0, 0, 1, 0))
 
 
 class _DecoderLayer(nn.Module):

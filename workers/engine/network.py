@@ -13,6 +13,7 @@ from workers.engine.checkpoint import Checkpoint, CheckpointError, load_checkpoi
 from workers.engine.clicks import ClickStage
 from workers.engine.concepts import ConceptStages, Pair, Scored
 from workers.engine.coordinates import Click, clicks, exemplars
+from workers.engine.cores import set_threads
 from workers.engine.engine import Found, ImageInput
 from workers.engine.mask_changes import ImageMasks, changes
 from workers.engine.passes import CPU_SIZES, PassSizes
@@ -151,8 +152,7 @@ def _clicks(image: ImageInput, side: int) -> dict[int, tuple[Click, ...]]:
 def load(
     model: str, *, device: str, precision: str = "auto", threads: int | None = None
 ) -> Network:
-    if threads is not None:
-        torch.set_num_threads(threads)
+    set_threads(threads)
     chosen = _device(device)
     return Network(
         load_checkpoint(model, device=torch.device("cpu")), chosen, _dtype(precision, chosen)
