@@ -15,6 +15,7 @@ from workers.engine.concepts import ConceptStages, Pair, Scored
 from workers.engine.coordinates import Click, clicks, exemplars
 from workers.engine.cores import set_threads
 from workers.engine.engine import Found, ImageInput
+from workers.engine.float8 import use_float8
 from workers.engine.mask_changes import ImageMasks, changes
 from workers.engine.passes import CPU_SIZES, PassSizes
 from workers.engine.preprocessing import Preprocessing
@@ -25,9 +26,16 @@ VISUAL_TEXT = "visual"  # what Sam3Processor says for exemplar boxes without a t
 
 
 class Network:
-    """The engine of our own; see Engine."""
+    """The engine of our own; see Engine. Takes over the modules of `checkpoint`."""
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        float8: bool = False,
+    ) -> None:
         config = checkpoint.detector.config
         self.name = checkpoint.name
         self.device = device
@@ -43,12 +51,17 @@ class Network:
         self._concepts = ConceptStages(
             checkpoint.detector, checkpoint.tokenizer_json, device=device, dtype=dtype
         )
-        self._tracker = checkpoint.tracker.to(device)
+        if float8:
+            use_float8(self._concepts.vit)
+        self._tracker = checkpoint.tracker
+        self._tracker.vision_encoder.backbone = None  # the ViT above is for both
+        self._tracker.to(device)
         self._clicks = ClickStage(self._tracker)
         self.jpeg_side = self._preprocessing.side if device.type == "cuda" else None
         # On a CPU another thread has time for it. From any other device small masks move quickly.
         self._resizes_masks = device.type == "cuda"
-        self._sizes, self.details = self._prepare(str(dtype).removeprefix("torch."))
+        precision = str(dtype).removeprefix("torch.") + (" with a float8 ViT" if float8 else "")
+        self._sizes, self.details = self._prepare(precision)
 
     def _prepare(self, precision: str) -> tuple[PassSizes, str]:
         if self.device.type != "cuda":
@@ -154,17 +167,22 @@ def load(
 ) -> Network:
     set_threads(threads)
     chosen = _device(device)
-    return Network(
-        load_checkpoint(model, device=torch.device("cpu")), chosen, _dtype(precision, chosen)
-    )
-
-
-def _dtype(precision: str, device: torch.device) -> torch.dtype:
-    """auto is bfloat16 where a CUDA device computes in it, else float32."""
     if precision == "auto":
-        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if fast else torch.float32
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+        precision = "bfloat16" if _computes_in_bfloat16(chosen) else "float32"
+    if precision == "float8" and not _computes_in_float8(chosen):
+        raise CheckpointError(f"precision float8: {torch.cuda.get_device_name(chosen)} has none")
+    checkpoint = load_checkpoint(model, device=torch.device("cpu"))
+    dtype = torch.float32 if precision == "float32" else torch.bfloat16
+    return Network(checkpoint, chosen, dtype, float8=precision == "float8")
+
+
+def _computes_in_bfloat16(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _computes_in_float8(device: torch.device) -> bool:
+    """Ada, Hopper and later; a CPU does it slowly."""
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 9)
 
 
 def _device(name: str) -> torch.device:
