@@ -1,12 +1,15 @@
 # make demo   a whole labelling job on sample scenes, on this machine
 # make test   every test (sets up .venv first)
+# make test-slow       the full-size network on the CPU, and 10,000 images: half an hour, 16 GiB
+# make test-reference  our checkpoint mapping and engine against Meta's own code, in a venv beside
+# make bench, bench-engine  measure the whole path, the engine alone
 # make check  ruff, mypy --strict, import contracts, migrations, compose file
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench lock format clean
+.PHONY: demo test test-slow test-reference check bench bench-engine lock format clean
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("maskmill needs Python 3.11 or newer (make PYTHON=python3.12 ...)" if sys.version_info < (3, 11) else 0)'
@@ -30,8 +33,14 @@ check: $(READY)
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
+test-slow: $(READY)
+	$(BIN)/python -m pytest --timeout 3600 tests/slow $(ARGS)
+
 bench: $(READY)
 	$(BIN)/python -m benchmarks.throughput
+
+bench-engine: $(READY)
+	$(BIN)/python -m benchmarks.engine $(ARGS)
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -20,7 +20,7 @@ from workers.engine.mask_changes import ImageMasks, changes
 from workers.engine.passes import CPU_SIZES, PassSizes
 from workers.engine.preprocessing import Preprocessing
 from workers.engine.vision import tracker_levels
-from workers.engine.warm_up import best_attention, compile_stages, warm_up
+from workers.engine.warm_up import best_attention, can_compile, compile_stages, warm_up
 
 VISUAL_TEXT = "visual"  # what Sam3Processor says for exemplar boxes without a text
 
@@ -67,10 +67,13 @@ class Network:
         if self.device.type != "cuda":
             return CPU_SIZES, precision
         started = time.perf_counter()
-        compile_stages(self._concepts)
+        compiled = can_compile()
+        if compiled:
+            compile_stages(self._concepts)
         sizes = warm_up(self._concepts, image_size=self.limits.image_size)
         seconds = time.perf_counter() - started
-        return sizes, f"{precision}, compiled and measured in {seconds:.0f} s: {sizes}"
+        how = "compiled" if compiled else "not compiled as there is no C compiler (gcc)"
+        return sizes, f"{precision}, {how}, ready in {seconds:.0f} s, {sizes}"
 
     @property
     def images_per_batch(self) -> int:

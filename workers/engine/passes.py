@@ -12,6 +12,11 @@ class PassSizes:
     pairs: int
     mask_pairs: int
 
+    def __str__(self) -> str:
+        return (
+            f"{self.images} images, {self.pairs} pairs and the masks of {self.mask_pairs} at once"
+        )
+
     def halved(self) -> "PassSizes | None":
         """None where nothing smaller is left."""
         if self.images == self.pairs == self.mask_pairs == 1:

@@ -1,11 +1,12 @@
 """Before the first image on a CUDA device: compile the stages, and see what fits its memory.
 
-Two runs, with one of everything and with two, compile all there is to compile: sizes of batches
-and prompts are symbols in the compiled code, but one is always a case of its own. Inductor keeps
-what it compiled on disk, so that the next start only loads it.
+Three runs, with one and with two of images and pairs, compile all there is to compile: sizes of
+batches and prompts are symbols in the compiled code, but one is always a case of its own. Inductor
+keeps what it compiled on disk, so that the next start only loads it.
 """
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,11 @@ _ATTENTION = [
 def best_attention() -> Iterator[None]:
     with sdpa_kernel(_ATTENTION, set_priority=True):
         yield
+
+
+def can_compile() -> bool:
+    """Triton builds the launchers of its kernels with a C compiler, at run time."""
+    return bool(os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang"))
 
 
 def compile_stages(stages: ConceptStages, *, backend: str = "inductor") -> None:
@@ -77,7 +83,7 @@ def _cache_folder() -> Path:
 
 
 def warm_up(stages: ConceptStages, *, image_size: int) -> PassSizes:
-    """Compile, then measure on the CUDA device what fits it."""
+    """Run whatever compiles at its first call, then measure on the CUDA device what fits it."""
     for images, pairs in ((2, 2), (1, 2), (1, 1)):
         _run(stages, image_size, images=images, pairs=pairs)
 
