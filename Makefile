@@ -36,6 +36,18 @@ check: $(READY)
 test-slow: $(READY)
 	$(BIN)/python -m pytest --timeout 3600 tests/slow $(ARGS)
 
+test-reference: .reference/.ready
+	.reference/bin/python -m pytest -p no:anyio tests/reference $(ARGS)
+
+# Meta's package has bounds on versions that the lock does not meet.
+.reference/.ready: $(READY) pyproject.toml
+	@test -x .reference/bin/python || $(PYTHON) -m venv .reference
+	@echo "Setting up .reference (about 6 GB)"
+	@$(BIN)/uv pip compile --quiet --no-header --no-annotate --extra worker --extra embedded --extra reference --group dev pyproject.toml -o .reference/lock
+	@$(BIN)/uv pip install --quiet --python .reference/bin/python -r .reference/lock
+	@$(BIN)/uv pip install --quiet --python .reference/bin/python --no-deps --editable .
+	@touch $@
+
 bench: $(READY)
 	$(BIN)/python -m benchmarks.throughput
 
@@ -56,4 +68,4 @@ lock: $(READY)
 	@echo "Wrote .env with passwords made at random"
 
 clean:
-	rm -rf $(VENV) demo-output
+	rm -rf $(VENV) .reference demo-output

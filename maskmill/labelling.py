@@ -18,6 +18,7 @@ from domain.documents import IMAGE_FIELDS, JobPromptDocument
 from domain.file_kinds import is_manifest_name
 from maskmill.client import ApiError, Client, Job, dataset_source, s3_source
 from maskmill.embedded import EmbeddedStack, StackOptions
+from maskmill.engine_choice import Engine, Precision, engine_environment
 from maskmill.job_results import JobResults
 from maskmill.result_folder import ReadImage, ResultFolder, write_result_folder
 
@@ -40,6 +41,8 @@ class LabelRequest:
     floor: float | None = None
     model: str | None = None
     device: str | None = None
+    engine: Engine | None = None
+    precision: Precision | None = None
     root: Path | None = None
     data: Path | None = None
 
@@ -156,8 +159,9 @@ def _running_stack(
     environment = {"MASKMILL_ALLOWED_SOURCES": ",".join(filter(None, allowed))}
     if request.model:
         environment["MASKMILL_MODELS"] = _model_name(request.model) or ""
-    if request.device:
-        environment["MASKMILL_DEVICE"] = request.device
+    environment |= engine_environment(
+        engine=request.engine, device=request.device, precision=request.precision
+    )
     with tempfile.TemporaryDirectory(prefix="maskmill-") as temporary:
         Path(temporary).chmod(0o711)  # as root, PostgreSQL's own user has to pass
         options = StackOptions(

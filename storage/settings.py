@@ -1,7 +1,7 @@
 """Every setting of the service, read from MASKMILL_* variables in one place and passed down."""
 
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -51,6 +51,13 @@ class Settings(BaseSettings):
         description="Models a job may name (demo-sam3, a hub name, a directory); first is default",
     )
     device: str = Field("auto", description="auto, cpu, cuda or mps")
+    engine: Literal["staged", "reference"] = Field(
+        "staged",
+        description="Which code runs the network: maskmill's own, or Meta's as published",
+    )
+    precision: Literal["auto", "float32", "bfloat16", "float8"] = Field(
+        "auto", description="auto is bfloat16 on CUDA, float32 elsewhere"
+    )
 
     max_image_bytes: int = Field(200 * 2**20, gt=0)
     max_image_pixels: int = Field(200_000_000, gt=0)

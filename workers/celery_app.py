@@ -63,8 +63,9 @@ def _give_back(**_: Any) -> None:
 @celeryd_after_setup.connect
 def _prepare(instance: Any, **_: Any) -> None:
     """Make the runtime before any thread needs it. A bulk worker loads its network before the
-    first message and publishes its limits; without one it must not take any work, so it ends
-    (Celery would go on) and is started again by whoever supervises it."""
+    first message and publishes its limits. Where that fails for a reason of this machine's alone
+    it must not take any work, so it ends (Celery would go on) and is started again by whoever
+    supervises it."""
     held = runtime()
     if BULK not in instance.app.amqp.queues.consume_from:
         return

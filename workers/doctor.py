@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pydantic import ValidationError
 
 from storage.settings import load_settings
+from workers.engine import load_engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,24 +21,38 @@ class Check:
     mend: str = ""
 
 
-def checks(models: Sequence[str], device: str) -> Iterator[Check]:
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """How this machine would run its models; see storage.settings."""
+
+    models: Sequence[str] = ("demo-sam3",)
+    engine: str = "staged"
+    device: str = "auto"
+    precision: str = "auto"
+
+
+def checks(serving: Serving) -> Iterator[Check]:
     """Loads every model that this machine would serve: nothing less proves that it can."""
     try:
-        from workers.engine import load_engine
         from workers.engine.checkpoint import CheckpointError
     except ImportError as error:
         yield Check("engine", False, str(error), "pip install 'maskmill[worker]'")
         return
-    for model in models:
+    for model in serving.models:
         try:
-            engine = load_engine(model, device=device)
+            yield Check(f"model {model}", True, _loaded(model, serving))
         except CheckpointError as error:
             mend = "name a directory or a hub model; gated ones need HF_TOKEN (README)"
             yield Check(f"model {model}", False, str(error), mend)
-        else:
-            weights = f"weights {engine.weights_sha256[:12]}"
-            yield Check(f"model {model}", True, f"{weights}, on {engine.device}")
-    yield _device(device)
+    yield _device(serving.device)
+
+
+def _loaded(model: str, serving: Serving) -> str:
+    engine = load_engine(
+        model, engine=serving.engine, device=serving.device, precision=serving.precision
+    )
+    weights = f"weights {engine.weights_sha256[:12]}"
+    return f"{weights}, {serving.engine} engine on {engine.device}, {engine.details}"
 
 
 def _device(wanted: str) -> Check:
@@ -55,11 +70,11 @@ def _device(wanted: str) -> Check:
 def main() -> int:
     try:
         settings = load_settings()
-        models, device = settings.models, settings.device
+        serving = Serving(settings.models, settings.engine, settings.device, settings.precision)
     except ValidationError:  # the API's half of the doctor names what is missing
-        models, device = ["demo-sam3"], "auto"
+        serving = Serving()
     found = []
-    for check in checks(models, device):
+    for check in checks(serving):
         found.append(check.ok)
         sys.stdout.write(json.dumps(asdict(check)) + "\n")
         sys.stdout.flush()

@@ -25,8 +25,16 @@ class Engines:
         self._loaded: tuple[str, Engine] | None = None
 
     def warm_up(self) -> None:
-        """Load the default model before the first message arrives."""
-        self.engine(self._settings.models[0])
+        """Load the default model before the first message arrives.
+
+        A model that nobody could load so far is no reason to end: each job that names it fails
+        with what is missing, and none waits for a worker that can only start again.
+        """
+        model = self._settings.models[0]
+        try:
+            self.engine(model)
+        except InvalidRequest as error:
+            log.error("model.not_loaded", model=model, reason=error.message)
 
     def engine(self, model: str) -> "Engine":
         if self._loaded is None or self._loaded[0] != model:
@@ -38,12 +46,24 @@ class Engines:
         from workers.engine.checkpoint import CheckpointError  # brings torch
 
         try:
-            engine = load_engine(model, device=self._settings.device)
+            engine = load_engine(
+                model,
+                engine=self._settings.engine,
+                device=self._settings.device,
+                precision=self._settings.precision,
+            )
         except CheckpointError as error:
             if self._others_have_loaded(model):
                 raise  # the fault is this machine's: another worker takes the shard
             raise InvalidRequest("model_unavailable", str(error)) from error
-        log.info("model.loaded", model=model, device=str(engine.device), notice=engine.notice)
+        log.info(
+            "model.loaded",
+            model=model,
+            engine=self._settings.engine,
+            device=str(engine.device),
+            details=engine.details,
+            notice=engine.notice,
+        )
         published = PublishedModel(
             model, engine.limits, engine.tokenizer_json, engine.weights_sha256
         )

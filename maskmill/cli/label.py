@@ -6,7 +6,17 @@ from typing import Annotated
 import typer
 
 from domain.printable import printable
-from maskmill.cli.options import Floor, MinScore, ModelName, Output, Prompts, PromptsFile
+from maskmill.cli.options import (
+    Device,
+    EngineChoice,
+    Floor,
+    MinScore,
+    ModelName,
+    Output,
+    PrecisionChoice,
+    Prompts,
+    PromptsFile,
+)
 from maskmill.cli.progress import outcome_line, watch_job
 from maskmill.cli.prompts import parse_prompts
 from maskmill.embedded import StackError
@@ -30,9 +40,9 @@ def label(
     min_score: MinScore = None,
     floor: Floor = None,
     model: ModelName = None,
-    device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda or mps; else MASKMILL_DEVICE, else auto.")
-    ] = None,
+    device: Device = None,
+    engine: EngineChoice = None,
+    precision: PrecisionChoice = None,
     root: Annotated[
         Path | None,
         typer.Option(
@@ -64,6 +74,8 @@ def label(
             floor=floor,
             model=model,
             device=device,
+            engine=engine,
+            precision=precision,
             root=root,
             data=data,
         )
@@ -80,9 +92,10 @@ def run_label(request: LabelRequest) -> None:
         typer.echo(f"Error: {message}", err=True)
         raise typer.Exit(1) from None
     typer.echo(outcome_line(done.job))
-    if done.result is not None:
-        _describe(done.result)
-    if done.job.error is not None or done.result is None or done.result.succeeded == 0:
+    nothing_done = done.result is None or done.result.succeeded == 0
+    if done.result is not None and not (nothing_done and done.job.error is not None):
+        _describe(done.result)  # else the reason, last, is all there is to say
+    if done.job.error is not None or nothing_done:
         raise typer.Exit(1)
 
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from maskmill.engine_choice import Engine, Precision
+
 Prompts = Annotated[
     list[str] | None,
     typer.Option(
@@ -33,6 +35,34 @@ Floor = Annotated[
 ]
 ModelName = Annotated[
     str | None, typer.Option("--model", help="Which network. [default: the service's first]")
+]
+Device = Annotated[
+    str | None, typer.Option(help="auto, cpu, cuda or mps; else MASKMILL_DEVICE, else auto.")
+]
+
+
+EngineChoice = Annotated[
+    Engine | None,
+    typer.Option(
+        "--engine",
+        envvar="MASKMILL_ENGINE",
+        show_envvar=False,
+        help="staged: the network in stages, each done once where it can be; fast. reference: "
+        "Meta's own code as published, to compare with; needs a CUDA device, sam3.pt and "
+        "pip install 'maskmill[reference]'. Else MASKMILL_ENGINE, else staged.",
+    ),
+]
+PrecisionChoice = Annotated[
+    Precision | None,
+    typer.Option(
+        "--precision",
+        envvar="MASKMILL_PRECISION",
+        show_envvar=False,
+        help="bfloat16: half the memory and several times the speed on a GPU, scores some "
+        "thousandths off. float32: exact, and faster on most CPUs. auto: bfloat16 on CUDA, "
+        "float32 elsewhere. float8: faster still on Ada, Hopper and later, a little off; see "
+        "docs/reference/engine.md. Else MASKMILL_PRECISION, else auto.",
+    ),
 ]
 MinScore = Annotated[
     float | None,

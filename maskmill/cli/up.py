@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from domain.printable import printable
+from maskmill.cli.options import Device, EngineChoice, PrecisionChoice
+from maskmill.engine_choice import engine_environment
 
 DEMO_MODEL = "demo-sam3"
 
@@ -19,9 +21,9 @@ def up(
         Path | None,
         typer.Option(help="Where everything is kept. [default: ~/.local/share/maskmill]"),
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda or mps; else MASKMILL_DEVICE, else auto.")
-    ] = None,
+    device: Device = None,
+    engine: EngineChoice = None,
+    precision: PrecisionChoice = None,
 ) -> None:
     """Run the whole service on this machine until Ctrl-C: database, queue, API and workers.
 
@@ -35,7 +37,7 @@ def up(
         data=data or default_data_folder(),
         host=host,
         port=port,
-        extra_environment={"MASKMILL_DEVICE": device} if device else {},
+        extra_environment=engine_environment(engine=engine, device=device, precision=precision),
         announce=typer.echo,
     )
     try:

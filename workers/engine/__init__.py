@@ -16,13 +16,30 @@ if TYPE_CHECKING:
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
-def load_engine(model: str, *, device: str = "auto", threads: int | None = None) -> "Engine":
-    """Load a network: "demo-sam3" (built in), a directory, or a name on the Hugging Face hub.
+def load_engine(
+    model: str,
+    *,
+    engine: str = "staged",
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+) -> "Engine":
+    """Load a network: "demo-sam3" (built in), a directory, a sam3.pt, or a name on the Hugging
+    Face hub.
 
+    `engine` is staged (ours) or reference (Meta's own code; CUDA and sam3.pt only).
     `device` is auto (CUDA where there is a usable GPU, else the CPU), cpu, cuda or mps.
+    `precision` is auto (bfloat16 on CUDA, which is how the published network was trained and is
+    served, float32 elsewhere), float32, bfloat16, or float8 (the ViT only; newer CUDA devices).
     `threads` is for the whole process: how many torch may use for one operation on the CPU.
     Raises `workers.engine.checkpoint.CheckpointError` with a reason fit for operators.
     """
+    if engine == "reference":
+        from workers.engine.reference_checkpoint import load_reference
+
+        return load_reference(model, device=device, precision=precision)
+    if engine != "staged":
+        raise ValueError(f"engine {engine!r}: neither staged nor reference")
     from workers.engine.network import load
 
-    return load(model, device=device, threads=threads)
+    return load(model, device=device, precision=precision, threads=threads)

@@ -27,8 +27,8 @@ class Float8Linear(nn.Module):
         product = torch._scaled_mm(
             scaled, self.weight.t(), scale_a=self.one, scale_b=self.one, out_dtype=torch.bfloat16
         )
-        output = (product * (scale * self.scale) + self.bias).to(self.dtype)
-        return output.unflatten(0, tokens.shape[:-1])
+        output: Tensor = (product * (scale * self.scale) + self.bias).to(self.dtype)
+        return output.view(*tokens.shape[:-1], -1)
 
 
 def use_float8(stage: nn.Module) -> None:

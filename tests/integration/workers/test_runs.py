@@ -298,6 +298,23 @@ def test_a_store_that_refuses_the_results_fails_the_job(
     assert job.error["code"] == "results_not_written"
 
 
+def test_a_default_model_that_nobody_can_load_fails_its_jobs_with_the_reason(
+    workplace: Workplace, scenes_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the worker: it would be started again and again, and the job would wait for ever."""
+
+    def broken(model: str, **options: Any) -> Any:
+        raise CheckpointError("the reference engine needs a CUDA device")
+
+    monkeypatch.setattr(engines, "load_engine", broken)
+    workplace.runtime.engines.warm_up()
+    job = workplace.run(workplace.submit_folder(scenes_folder))
+    assert job.status is JobStatus.FAILED
+    assert job.error is not None
+    assert job.error["code"] == "model_unavailable"
+    assert "needs a CUDA device" in str(job.error)
+
+
 def test_a_job_is_not_failed_by_a_worker_that_cannot_load_what_others_can(
     workplace: Workplace, scenes_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,7 +322,7 @@ def test_a_job_is_not_failed_by_a_worker_that_cannot_load_what_others_can(
     job = workplace.submit_folder(scenes_folder)
     planning_run.plan_job(workplace.runtime, job.id)
 
-    def broken(model: str, *, device: str) -> Any:
+    def broken(model: str, **options: Any) -> Any:
         raise CheckpointError("the hub is away")
 
     with monkeypatch.context() as patch:

@@ -75,7 +75,7 @@ def test_a_directory_without_weights_says_so(tmp_path: Path) -> None:
     assert "no .safetensors file" in refusal(str(tmp_path))
 
 
-def test_a_pickle_is_not_read(tmp_path: Path) -> None:
+def test_a_pickle_of_another_name_is_not_read(tmp_path: Path) -> None:
     shutil.copytree(DEMO, tmp_path / "model")
     weights = load_file(tmp_path / "model" / "model.safetensors")
     (tmp_path / "model" / "model.safetensors").unlink()
