@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from threading import Lock
 
 import numpy as np
 import torch
@@ -26,7 +27,10 @@ VISUAL_TEXT = "visual"  # what Sam3Processor says for exemplar boxes without a t
 
 
 class Network:
-    """The engine of our own; see Engine. Takes over the modules of `checkpoint`."""
+    """The engine of our own; see Engine. Takes over the modules of `checkpoint`.
+
+    Threads that share it take turns: two batches at once would only fight for memory and cores.
+    """
 
     def __init__(
         self,
@@ -37,6 +41,7 @@ class Network:
         float8: bool = False,
     ) -> None:
         config = checkpoint.detector.config
+        self._lock = Lock()
         self.name = checkpoint.name
         self.device = device
         self.weights_sha256 = checkpoint.weights_sha256
@@ -86,7 +91,8 @@ class Network:
         """For a single image passes get smaller until they fit, and stay so."""
         while True:
             try:
-                return self._segment(images, floor)
+                with self._lock:
+                    return self._segment(images, floor)
             except RuntimeError as error:
                 smaller = self._sizes.halved()
                 if not _is_out_of_memory(error):
@@ -99,7 +105,7 @@ class Network:
 
     @torch.inference_mode()
     def _segment(self, images: Sequence[ImageInput], floor: float) -> list[list[Found]]:
-        squashed = torch.stack([image.squashed for image in images]).to(self.device)
+        squashed = torch.stack([image.squashed.to(self.device) for image in images])
         results: list[list[Found]] = [[] for _ in images]
         with best_attention() if self.device.type == "cuda" else nullcontext():
             features = self._concepts.vit(self._preprocessing.normalise(squashed))
