@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
+from workers.engine.attention import attention_of_images, attention_of_pairs
 from workers.engine.coordinates import Exemplar
 from workers.engine.detr_decoder import DetrDecoder
 from workers.engine.detr_encoder import DetrEncoder
 from workers.engine.exemplars import ExemplarEncoder
 from workers.engine.mask_decoder import MaskDecoder
+from workers.engine.moving import moved
 from workers.engine.passes import PassSizes
 from workers.engine.text import TextEncoder
 from workers.engine.vision import Neck, Vit
@@ -94,6 +96,12 @@ class ConceptStages:
             detector.text_encoder.to(device), detector.text_projection.to(device), tokenizer_json
         )
 
+    def see(self, pixel_values: Tensor) -> Tensor:
+        """The ViT's features of B x 3 x S x S normalised pixels."""
+        with attention_of_images():
+            features: Tensor = self.vit(pixel_values)
+        return features
+
     def find(
         self, features: Tensor, pairs: Sequence[Pair], *, floor: float, sizes: PassSizes
     ) -> Iterator[list[Scored]]:
@@ -102,22 +110,26 @@ class ConceptStages:
         Comes in lists, so that the caller can take the masks of one off the device before the
         next are made.
         """
-        coarse = self.neck.coarse(features)
-        begun = self.encoder.begin(coarse)
+        with attention_of_pairs():
+            coarse = self.neck.coarse(features)
+            begun = self.encoder.begin(coarse)
         for start in range(0, len(pairs), sizes.pairs):
-            part = pairs[start : start + sizes.pairs]
-            prompts = self._prompts(coarse, part)
-            memory = self.encoder(begun[prompts.images], prompts.tokens, prompts.padding)
-            queries, scores = self.decoder(memory, prompts.tokens, prompts.padding)
-            decoded = _Decoded(part, prompts, memory, queries, scores.cpu())
+            with attention_of_pairs():
+                decoded = self._decode(coarse, begun, pairs[start : start + sizes.pairs])
             yield from self._masks(features, decoded, floor=floor, pairs_at_once=sizes.mask_pairs)
+
+    def _decode(self, coarse: Tensor, begun: Tensor, pairs: Sequence[Pair]) -> _Decoded:
+        prompts = self._prompts(coarse, pairs)
+        memory = self.encoder(begun[prompts.images], prompts.tokens, prompts.padding)
+        queries, scores = self.decoder(memory, prompts.tokens, prompts.padding)
+        return _Decoded(pairs, prompts, memory, queries, scores.cpu())
 
     def _prompts(self, coarse: Tensor, pairs: Sequence[Pair]) -> _Prompts:
         """Text tokens, then one token per exemplar and a class token, then padding."""
         tokens = self.text_encoder.encode([pair.text for pair in pairs])
         rows = [row for row, pair in enumerate(pairs) if pair.exemplars]
         if rows:
-            seen = coarse[[pairs[row].image for row in rows]]
+            seen = coarse[moved([pairs[row].image for row in rows], coarse.device)]
             encoded = self.exemplar_encoder(seen, [pairs[row].exemplars for row in rows])
             for row, exemplar_tokens in zip(rows, encoded, strict=True):
                 tokens[row] = torch.cat([tokens[row], exemplar_tokens])
@@ -131,36 +143,39 @@ class ConceptStages:
         images = sorted({decoded.pairs[row].image for row in survivors})
         if not images:
             return
-        skips = self.mask_decoder.skips(self.neck.finer(features[images]))
+        skips = self.mask_decoder.skips(self.neck.finer(features[moved(images, features.device)]))
         for start in range(0, len(survivors), pairs_at_once):
             rows = survivors[start : start + pairs_at_once]
             places = [images.index(decoded.pairs[row].image) for row in rows]
-            pixels = self._pixels(decoded, rows, skips, places)
-            yield [
-                self._scored(decoded, row, kept[row], embedding)
-                for row, embedding in zip(rows, pixels, strict=True)
-            ]
+            yield self._scored(
+                decoded, rows, kept[rows], self._pixels(decoded, rows, skips, places)
+            )
 
     def _pixels(
         self, decoded: _Decoded, rows: list[int], skips: Sequence[Tensor], places: list[int]
     ) -> Tensor:
         prompts, device = decoded.prompts, decoded.memory.device
-        at = torch.tensor(rows, device=device)
+        at, images = moved([rows, places], device)
         pixels: Tensor = self.mask_decoder(
-            decoded.memory[at],
-            prompts.tokens[at],
-            prompts.padding[at],
-            skips,
-            torch.tensor(places, device=device),
+            decoded.memory[at], prompts.tokens[at], prompts.padding[at], skips, images
         )
         return pixels
 
-    def _scored(self, decoded: _Decoded, row: int, kept: Tensor, pixels: Tensor) -> Scored:
-        chosen = kept.nonzero()[:, 0]
-        queries = decoded.queries[row, chosen.to(pixels.device)]
-        masks = self.mask_decoder.masks(queries, pixels)
-        pair = decoded.pairs[row]
-        return Scored(pair.image, pair.prompt, decoded.scores[row, chosen].tolist(), masks)
+    def _scored(
+        self, decoded: _Decoded, rows: list[int], kept: Tensor, pixels: Tensor
+    ) -> list[Scored]:
+        """Of the pairs at `rows`; `kept` R x Q, `pixels` R x C x H x W."""
+        of_row, chosen = kept.nonzero(as_tuple=True)
+        at, queries = moved(
+            [[rows[row] for row in of_row.tolist()], chosen.tolist()], pixels.device
+        )
+        counts = kept.sum(dim=1).tolist()
+        masks = self.mask_decoder.masks(decoded.queries[at, queries], pixels, counts)
+        scored = []
+        for row, row_kept, row_masks in zip(rows, kept, masks, strict=True):
+            pair, scores = decoded.pairs[row], decoded.scores[row][row_kept].tolist()
+            scored.append(Scored(pair.image, pair.prompt, scores, row_masks))
+        return scored
 
 
 def _put(stage: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
@@ -169,7 +184,8 @@ def _put(stage: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
     on two cores."""
     stage.to(device).requires_grad_(False)
     for parameter in stage.parameters():
-        form = torch.channels_last if parameter.dim() == 4 else torch.preserve_format
+        is_kernel = parameter.dim() == 4 and len(parameter) > 1
+        form = torch.channels_last if is_kernel else torch.preserve_format
         parameter.data = parameter.data.to(dtype, memory_format=form)
 
 
@@ -184,4 +200,5 @@ def _padded(images: Sequence[int], tokens: Sequence[Tensor], *, like: Tensor) ->
     padding = torch.zeros(len(tokens), room).masked_fill(
         torch.arange(room) >= lengths[:, None], -torch.inf
     )
-    return _Prompts(torch.tensor(images, device=like.device), padded.to(like), padding.to(like))
+    padding = moved(padding, like.device).to(like.dtype)
+    return _Prompts(moved(images, like.device), padded.to(like), padding)

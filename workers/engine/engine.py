@@ -1,6 +1,6 @@
 """What an engine is: the pipeline and the workers know no more of a network than this."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from domain.prompts import ModelLimits, Prompt
+from workers.engine.jpeg_on_device import DeviceJpeg
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +37,15 @@ class Found:
     mask: Tensor | np.ndarray
 
 
+SquashJpegs = Callable[[Sequence[DeviceJpeg]], list[Tensor | None]]
+
+
 class Engine(Protocol):
     """`name`, `weights_sha256`: which network. `limits`, `tokenizer_json`: what others must know
     to check prompts without torch. `notice`: a line for users of a network that is only a demo.
-    `details`: precision and the like, in words for operators. `jpeg_side`: to what size JPEGs are
-    to be decoded and squashed on the device; None where `squash` shall get all pixels.
+    `details`: precision and the like, in words for operators. `squash_jpegs` decodes and squashes
+    on the device what jpeg_on_device.suits lets through, None for what it cannot; it is None
+    itself where `squash` shall get all pixels.
 
     Methods may be called from several threads.
     """
@@ -50,7 +55,7 @@ class Engine(Protocol):
     weights_sha256: str
     notice: str | None
     details: str
-    jpeg_side: int | None
+    squash_jpegs: SquashJpegs | None
     limits: ModelLimits
     tokenizer_json: str
 

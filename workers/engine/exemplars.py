@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from workers.engine.coordinates import Exemplar
+from workers.engine.moving import moved
 
 
 class ExemplarEncoder(nn.Module):
@@ -24,15 +25,13 @@ class ExemplarEncoder(nn.Module):
 
         Returns for each pair one token per exemplar and a class token, (boxes + 1) x C.
         """
-        device = coarse.device
-        lengths = torch.tensor([len(row) for row in exemplars], device=device)
-        boxes = [torch.tensor([one.centred for one in row], device=device) for row in exemplars]
-        labels = [torch.tensor([int(o.positive) for o in row], device=device) for row in exemplars]
-        padded = pad_sequence(boxes, batch_first=True)
+        lengths = torch.tensor([len(row) for row in exemplars])
+        boxes = [torch.tensor([one.centred for one in row]) for row in exemplars]
+        labels = [torch.tensor([int(one.positive) for one in row]) for row in exemplars]
         encoded = self.encoder(
-            box_embeddings=padded,
-            box_mask=torch.arange(padded.shape[1], device=device) < lengths[:, None],
-            box_labels=pad_sequence(labels, batch_first=True),
+            box_embeddings=moved(pad_sequence(boxes, batch_first=True), coarse.device),
+            box_mask=moved(torch.arange(int(lengths.max())) < lengths[:, None], coarse.device),
+            box_labels=moved(pad_sequence(labels, batch_first=True), coarse.device),
             img_feats=(coarse.float(),),
             img_pos_embeds=(self.position,),
         ).last_hidden_state

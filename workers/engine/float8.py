@@ -25,7 +25,7 @@ class Float8Linear(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         scaled, scale = _scaled(tokens.flatten(0, -2).float())
         product = torch._scaled_mm(
-            scaled, self.weight.t(), scale_a=self.one, scale_b=self.one, out_dtype=torch.bfloat16
+            scaled, self.weight.t(), scale_a=self.one, scale_b=self.one, out_dtype=torch.float32
         )
         output: Tensor = (product * (scale * self.scale) + self.bias).to(self.dtype)
         return output.view(*tokens.shape[:-1], -1)

@@ -21,6 +21,7 @@ from workers.engine.decoding import exif_orientation
 
 _MAX_PIXELS = 1 << 25  # 96 MiB as RGB, and for a moment 384 MiB as float32
 _MAX_SIDE = 1 << 14  # the decoder's limit; and torch's antialiased resize has one for the ratio
+_TOLERANCE = 10  # of 255
 _MAX_SEGMENTS = 1000  # a colour profile has 255 at most
 # ITU-T T.81, table B.1
 _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"  # never among a scan's own bytes
@@ -100,6 +101,21 @@ def decode_and_squash(
         _squash(planes, jpeg, side) if planes is not None and _is_whole(planes, jpeg) else None
         for planes, jpeg in zip(decoded, jpegs, strict=True)
     ]
+
+
+def decodes_like_pillow(device: torch.device) -> bool:
+    """Whether the device's decoder is there and knows grey and colour: try one of each."""
+    for mode, colour in (("L", 200), ("RGB", (200, 100, 50))):
+        stored = BytesIO()
+        Image.new(mode, (64, 48), colour).save(stored, "JPEG", quality=95)
+        jpeg = suits(stored.getvalue(), max_pixels=_MAX_PIXELS)
+        (planes,) = _decode([jpeg], device) if jpeg else [None]
+        if planes is None or planes.shape != (3, 48, 64):
+            return False
+        expected = torch.tensor(Image.new(mode, (1, 1), colour).convert("RGB").getpixel((0, 0)))
+        if (planes.cpu() - expected[:, None, None]).abs().max() > _TOLERANCE:
+            return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,8 +50,9 @@ class MaskDecoder(nn.Module):
         embeddings: Tensor = pixels
         return embeddings
 
-    def masks(self, queries: Tensor, pixels: Tensor) -> Tensor:
-        """K x C queries and C x H x W pixels of one pair to K x H x W float32.
+    def masks(self, queries: Tensor, pixels: Tensor, counts: Sequence[int]) -> list[Tensor]:
+        """Of each pair K x H x W float32. `pixels` are P x C x H x W, `queries` all pairs' in a
+        row, K + K + ... x C, as many of each as `counts` says.
 
         The 1x1 projection (W, b) of the pixels p is folded into the few queries q:
         q . (W p + b) = (W^T q) . p + q . b. Probabilities less one half: resized like that, and
@@ -59,9 +60,13 @@ class MaskDecoder(nn.Module):
         """
         weight, bias = self.projection.weight[:, :, 0, 0], self.projection.bias
         embedded = self.embedder(queries)
-        logits = torch.einsum("kc,chw->khw", embedded @ weight, pixels)
-        logits = logits.float() + (embedded @ bias).float()[:, None, None]
-        masks: Tensor = logits.sigmoid_().sub_(0.5)
+        offsets = (embedded @ bias).float()[:, None, None].split(counts)
+        masks = []
+        for own, offset, of_pair in zip(
+            (embedded @ weight).split(counts), offsets, pixels, strict=True
+        ):
+            logits = torch.einsum("kc,chw->khw", own, of_pair).float() + offset
+            masks.append(logits.sigmoid_().sub_(0.5))
         return masks
 
 

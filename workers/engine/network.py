@@ -1,9 +1,8 @@
 """The engine of our own: SAM 3 as a row of stages, each doing once what need not be done again."""
 
-import time
+import gc
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
-from threading import Lock
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -15,13 +14,14 @@ from workers.engine.clicks import ClickStage
 from workers.engine.concepts import ConceptStages, Pair, Scored
 from workers.engine.coordinates import Click, clicks, exemplars
 from workers.engine.cores import set_threads
-from workers.engine.engine import Found, ImageInput
+from workers.engine.engine import Found, ImageInput, SquashJpegs
 from workers.engine.float8 import use_float8
+from workers.engine.jpeg_on_device import DeviceJpeg, decode_and_squash, decodes_like_pillow
 from workers.engine.mask_changes import ImageMasks, changes
-from workers.engine.passes import CPU_SIZES, PassSizes
+from workers.engine.passes import CPU_SIZES
 from workers.engine.preprocessing import Preprocessing
 from workers.engine.vision import tracker_levels
-from workers.engine.warm_up import best_attention, can_compile, compile_stages, warm_up
+from workers.engine.warm_up import prepare
 
 VISUAL_TEXT = "visual"  # what Sam3Processor says for exemplar boxes without a text
 
@@ -29,7 +29,8 @@ VISUAL_TEXT = "visual"  # what Sam3Processor says for exemplar boxes without a t
 class Network:
     """The engine of our own; see Engine. Takes over the modules of `checkpoint`.
 
-    Threads that share it take turns: two batches at once would only fight for memory and cores.
+    All work is done by one thread of its own, whoever calls: batches at once would fight for memory
+    and cores, and cuDNN keeps its plans, OpenMP its workers, for each thread that asks.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Network:
         float8: bool = False,
     ) -> None:
         config = checkpoint.detector.config
-        self._lock = Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="network")
         self.name = checkpoint.name
         self.device = device
         self.weights_sha256 = checkpoint.weights_sha256
@@ -62,23 +63,21 @@ class Network:
         self._tracker.vision_encoder.backbone = None  # the ViT above is for both
         self._tracker.to(device)
         self._clicks = ClickStage(self._tracker)
-        self.jpeg_side = self._preprocessing.side if device.type == "cuda" else None
         # On a CPU another thread has time for it. From any other device small masks move quickly.
         self._resizes_masks = device.type == "cuda"
         precision = str(dtype).removeprefix("torch.") + (" with a float8 ViT" if float8 else "")
-        self._sizes, self.details = self._prepare(precision)
+        self._sizes, self.details = CPU_SIZES, precision
+        self.squash_jpegs: SquashJpegs | None = None
+        if device.type == "cuda":
+            self._prepare()
 
-    def _prepare(self, precision: str) -> tuple[PassSizes, str]:
-        if self.device.type != "cuda":
-            return CPU_SIZES, precision
-        started = time.perf_counter()
-        compiled = can_compile()
-        if compiled:
-            compile_stages(self._concepts)
-        sizes = warm_up(self._concepts, image_size=self.limits.image_size)
-        seconds = time.perf_counter() - started
-        how = "compiled" if compiled else "not compiled as there is no C compiler (gcc)"
-        return sizes, f"{precision}, {how}, ready in {seconds:.0f} s, {sizes}"
+    def _prepare(self) -> None:
+        side = self.limits.image_size
+        prepared = self._thread.submit(prepare, self._concepts, image_size=side)
+        self._sizes, how = prepared.result()
+        decodes = self._thread.submit(decodes_like_pillow, self.device).result()
+        self.squash_jpegs = self._squash_jpegs if decodes else None
+        self.details += f", {how}, JPEGs decoded {'on the device' if decodes else 'by Pillow'}"
 
     @property
     def images_per_batch(self) -> int:
@@ -87,12 +86,18 @@ class Network:
     def squash(self, pixels: np.ndarray) -> Tensor:
         return self._preprocessing.squash(pixels)
 
+    def _squash_jpegs(self, jpegs: Sequence[DeviceJpeg]) -> list[Tensor | None]:
+        side = self.limits.image_size
+        return self._thread.submit(decode_and_squash, jpegs, side=side, device=self.device).result()
+
     def segment(self, images: Sequence[ImageInput], *, floor: float) -> list[list[Found]]:
+        return self._thread.submit(self._segment_fitting, images, floor).result()
+
+    def _segment_fitting(self, images: Sequence[ImageInput], floor: float) -> list[list[Found]]:
         """For a single image passes get smaller until they fit, and stay so."""
         while True:
             try:
-                with self._lock:
-                    return self._segment(images, floor)
+                return self._segment(images, floor)
             except RuntimeError as error:
                 smaller = self._sizes.halved()
                 if not _is_out_of_memory(error):
@@ -107,10 +112,9 @@ class Network:
     def _segment(self, images: Sequence[ImageInput], floor: float) -> list[list[Found]]:
         squashed = torch.stack([image.squashed.to(self.device) for image in images])
         results: list[list[Found]] = [[] for _ in images]
-        with best_attention() if self.device.type == "cuda" else nullcontext():
-            features = self._concepts.vit(self._preprocessing.normalise(squashed))
-            for found in self._find(features, images, floor):
-                results[found.image].append(found)
+        features = self._concepts.see(self._preprocessing.normalise(squashed))
+        for found in self._find(features, images, floor):
+            results[found.image].append(found)
         return results
 
     def _find(
@@ -148,8 +152,13 @@ class Network:
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    """torch has a class of its own for that, but not on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    """torch has a class of its own for that, but does not use it everywhere."""
+    said = str(error)
+    return (
+        isinstance(error, torch.OutOfMemoryError)
+        or "out of memory" in said  # of CUDA's own functions, and of MPS
+        or "DefaultCPUAllocator" in said
+    )
 
 
 def _pairs(place: int, image: ImageInput) -> Iterator[Pair]:
@@ -174,12 +183,13 @@ def _clicks(image: ImageInput, side: int) -> dict[int, tuple[Click, ...]]:
 def load(
     model: str, *, device: str, precision: str = "auto", threads: int | None = None
 ) -> Network:
+    gc.collect()  # a network before this one: its compiled steps refer to their stages and back
     set_threads(threads)
     chosen = _device(device)
     if precision == "auto":
         precision = "bfloat16" if _computes_in_bfloat16(chosen) else "float32"
     if precision == "float8" and not _computes_in_float8(chosen):
-        raise CheckpointError(f"precision float8: {torch.cuda.get_device_name(chosen)} has none")
+        raise CheckpointError("precision float8: needs a CUDA device of compute capability 8.9")
     checkpoint = load_checkpoint(model, device=torch.device("cpu"))
     dtype = torch.float32 if precision == "float32" else torch.bfloat16
     return Network(checkpoint, chosen, dtype, float8=precision == "float8")
@@ -191,7 +201,9 @@ def _computes_in_bfloat16(device: torch.device) -> bool:
 
 def _computes_in_float8(device: torch.device) -> bool:
     """Ada, Hopper and later; a CPU does it slowly."""
-    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 9)
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 9)
+    return device.type == "cpu"
 
 
 def _device(name: str) -> torch.device:

@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 
 from domain.prompts import PROMPTS_PER_PASS, ConceptPrompt, MaskPrompt, ModelLimits
 from workers.engine.coordinates import Click, Exemplar, clicks, exemplars
-from workers.engine.engine import Found, ImageInput
+from workers.engine.engine import Found, ImageInput, SquashJpegs
 
 VISUAL_TEXT = "visual"  # Sam3Processor's word for exemplar boxes without a text
 
@@ -51,7 +51,7 @@ class Reference:
         self.name = checkpoint.name
         self.notice: str | None = None
         self.details = str(dtype).removeprefix("torch.")
-        self.jpeg_side: int | None = None  # squashed as published, on the CPU
+        self.squash_jpegs: SquashJpegs | None = None  # squashed as published, on the CPU
         self.weights_sha256 = checkpoint.weights_sha256
         self.tokenizer_json = checkpoint.tokenizer_json
         self.device: torch.device = next(checkpoint.model.parameters()).device

@@ -13,7 +13,7 @@ from domain.errors import ImageError, ImageErrorCode
 from domain.prompts import ConceptPrompt, Prompt
 from workers.engine.decoding import decode
 from workers.engine.engine import Engine, Found, ImageInput
-from workers.engine.jpeg_on_device import DeviceJpeg, decode_and_squash, suits
+from workers.engine.jpeg_on_device import DeviceJpeg, suits
 from workers.engine.mask_encoding import EncodedMask, encode, encode_changes
 from workers.engine.mask_resizing import resize
 
@@ -63,7 +63,7 @@ class Stages:
         try:
             data = task.load()
             started = perf_counter()
-            jpeg = suits(data, max_pixels=self._max_pixels) if self._engine.jpeg_side else None
+            jpeg = suits(data, max_pixels=self._max_pixels) if self._engine.squash_jpegs else None
             if jpeg is not None:
                 return Prepared(task, jpeg, jpeg.orientation, _milliseconds_since(started))
             image, orientation = self._decode(data, task.prompts)
@@ -108,8 +108,8 @@ class Stages:
 
     def _images(self, batch: Sequence[Prepared]) -> list[ImageInput | ImageError]:
         jpegs = [prepared.image for prepared in batch if isinstance(prepared.image, DeviceJpeg)]
-        side, device = self._engine.jpeg_side, self._engine.device
-        squashed = iter(decode_and_squash(jpegs, side=side, device=device) if side else ())
+        squash_jpegs = self._engine.squash_jpegs
+        squashed = iter(squash_jpegs(jpegs) if squash_jpegs else ())
         return [
             self._image(prepared.image, next(squashed), prepared.task.prompts)
             if isinstance(prepared.image, DeviceJpeg)

@@ -128,7 +128,7 @@ class Neck(nn.Module):
     def __init__(self, stock: Any) -> None:
         super().__init__()
         scales = list(stock.config.scale_factors[:-1])
-        if any(finer != 2 * coarser for finer, coarser in pairwise(scales)):
+        if scales[-1] < 1 or any(finer != 2 * coarser for finer, coarser in pairwise(scales)):
             raise CheckpointError(f"neck levels {scales}: each must be twice as fine as the next")
         self.coarse_scale: int = int(scales[-1])
         self.levels = nn.ModuleList(_NeckLevel(layer) for layer in stock.fpn_layers[:-1])

@@ -1,20 +1,19 @@
 """Before the first image on a CUDA device: compile the stages, and see what fits its memory.
 
-Three runs, with one and with two of images and pairs, compile all there is to compile: sizes of
-batches and prompts are symbols in the compiled code, but one is always a case of its own. Inductor
-keeps what it compiled on disk, so that the next start only loads it.
+Three runs, with one and with more of images and pairs, compile all there is to compile: sizes of
+batches and prompts are symbols in the compiled code, but one is always a case of its own. (The
+three pairs of two images are two and one for the mask decoder.) Inductor keeps what it compiled on
+disk, so that the next start only loads it.
 """
 
 import os
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from workers.engine.concepts import ConceptStages, Pair
 from workers.engine.passes import PassSizes, fitting
@@ -23,23 +22,32 @@ _Step = Callable[..., Any]
 
 _PROMPT = "visual"
 _MEASURED = 4  # images, pairs: enough that what is allocated once does not count for much
-_ATTENTION = [
-    SDPBackend.CUDNN_ATTENTION,  # 2.09 against 2.89 ms in the ViT's global layers on an H200
-    SDPBackend.FLASH_ATTENTION,
-    SDPBackend.EFFICIENT_ATTENTION,
-    SDPBackend.MATH,
-]
 
 
-@contextmanager
-def best_attention() -> Iterator[None]:
-    with sdpa_kernel(_ATTENTION, set_priority=True):
-        yield
+def prepare(stages: ConceptStages, *, image_size: int) -> tuple[PassSizes, str]:
+    """Returns what fits the CUDA device, and in words for operators what was done.
+
+    Compiling can fail for reasons that have nothing to do with the network (no C compiler or no
+    Python headers for Triton's launchers, a folder that cannot be written): then it is done
+    without.
+    """
+    started = time.perf_counter()
+    try:
+        compile_stages(stages)
+        sizes, how = warm_up(stages, image_size=image_size), "compiled"
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        leave_uncompiled(stages)
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        sizes, how = warm_up(stages, image_size=image_size), f"not compiled ({reason})"
+    return sizes, f"{how}, ready in {time.perf_counter() - started:.0f} s, {sizes}"
 
 
-def can_compile() -> bool:
-    """Triton builds the launchers of its kernels with a C compiler, at run time."""
-    return bool(os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang"))
+def leave_uncompiled(stages: ConceptStages) -> None:
+    for stage, name, _ in _STEPS:
+        getattr(stages, stage).__dict__.pop(name, None)  # uncovers the class's own
+    torch.compiler.reset()
 
 
 def compile_stages(stages: ConceptStages, *, backend: str = "inductor") -> None:
@@ -84,8 +92,8 @@ def _cache_folder() -> Path:
 
 def warm_up(stages: ConceptStages, *, image_size: int) -> PassSizes:
     """Run whatever compiles at its first call, then measure on the CUDA device what fits it."""
-    for images, pairs in ((2, 2), (1, 2), (1, 1)):
-        _run(stages, image_size, images=images, pairs=pairs)
+    for images, pairs in ((2, 3), (1, 2), (1, 1)):
+        _run(stages, image_size, images=images, pairs=pairs, mask_pairs=min(pairs, 2))
 
     def peak_bytes(images: int, pairs: int, floor: float) -> float:
         torch.cuda.reset_peak_memory_stats()
@@ -103,16 +111,21 @@ def warm_up(stages: ConceptStages, *, image_size: int) -> PassSizes:
 
 @torch.inference_mode()
 def _run(
-    stages: ConceptStages, image_size: int, *, images: int, pairs: int, floor: float = 0.0
+    stages: ConceptStages,
+    image_size: int,
+    *,
+    images: int,
+    pairs: int,
+    mask_pairs: int = _MEASURED,
+    floor: float = 0.0,
 ) -> None:
     """Every step on black images; a floor of 0 keeps every query."""
     device = next(stages.vit.parameters()).device
-    with best_attention():
-        features = stages.vit(torch.zeros(images, 3, image_size, image_size, device=device))
-        asked = [Pair(number % images, number, _PROMPT) for number in range(pairs)]
-        sizes = PassSizes(images, max(1, pairs), max(1, pairs))
-        for _ in stages.find(features, asked, floor=floor, sizes=sizes):
-            pass
+    features = stages.see(torch.zeros(images, 3, image_size, image_size, device=device))
+    asked = [Pair(number % images, number, _PROMPT) for number in range(pairs)]
+    sizes = PassSizes(images, max(1, pairs), mask_pairs)
+    for _ in stages.find(features, asked, floor=floor, sizes=sizes):
+        pass
 
 
 def _free_bytes() -> int:

@@ -301,7 +301,7 @@ def test_jpegs_left_to_the_device_give_what_decoding_here_gives(
     tasks = [jpeg_task(draw_scene(seed), *ANY_STAR, orientation=seed + 1) for seed in range(8)]
     tasks.insert(3, task_of(draw_scene(9), *ANY_STAR))  # a PNG between them
     here = list(pipeline_of(network).run(tasks))
-    monkeypatch.setattr(network, "jpeg_side", network.limits.image_size)
+    monkeypatch.setattr(network, "squash_jpegs", network._squash_jpegs)
     there = list(pipeline_of(network).run(tasks))
     assert sum(len(outcome.instances) for outcome in here) > 6
     for one, other in zip(there, here, strict=True):
@@ -322,7 +322,7 @@ def test_a_broken_jpeg_left_to_the_device_has_the_error_that_decoding_here_gives
     broken = data[:700] + b"\xff\xd9"  # ends inside its tables, or its scan
     tasks = [jpeg_task(draw_scene(0), *ANY_STAR), ImageTask(lambda: broken, ANY_STAR)]
     here = list(pipeline_of(network).run(tasks))
-    monkeypatch.setattr(network, "jpeg_side", network.limits.image_size)
+    monkeypatch.setattr(network, "squash_jpegs", network._squash_jpegs)
     there = list(pipeline_of(network).run(tasks))
     assert [outcome.error_code for outcome in there] == [o.error_code for o in here]
     assert there[1].error_message == here[1].error_message

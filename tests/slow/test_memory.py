@@ -1,0 +1,43 @@
+"""What takes minutes: networks of the published size, and thousands of images."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+GIB = 2**30
+
+
+def answer_of(module: str) -> dict[str, Any]:
+    """Of a process of its own: its memory is nobody else's."""
+    process = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", f"tests.slow.{module}"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    answer: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return answer
+
+
+@pytest.mark.timeout(1800)
+def test_a_network_of_the_published_size_runs_on_a_cpu_in_16_gib() -> None:
+    answer = answer_of("full_size")
+    assert answer["error"] is None
+    assert answer["saturated_prompts"] == [0, 1]
+    assert answer["masks"] == 2 * 200 + 1  # every query of the texts, and one for the click
+    assert answer["finite"]
+    assert all(0 <= score <= 1 for score in answer["scores"])
+    assert len(set(answer["scores"])) > 100  # the weights let something through
+    assert answer["peak_bytes"] < 16 * GIB
+
+
+@pytest.mark.timeout(3600)
+def test_memory_does_not_grow_over_ten_thousand_images() -> None:
+    answer = answer_of("many_images")
+    resident = {int(number): size for number, size in answer["resident"].items()}
+    assert answer["instances"] > 1000
+    assert resident[10_000] < 1.05 * resident[1_000]
