@@ -14,10 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as tvf
 
 from workers.engine.decoding import exif_orientation
+from workers.engine.preprocessing import squashed
 
 _MAX_PIXELS = 1 << 25  # 96 MiB as RGB, and for a moment 384 MiB as float32
 _MAX_SIDE = 1 << 14  # the decoder's limit; and torch's antialiased resize has one for the ratio
@@ -206,10 +205,8 @@ def _is_whole(planes: Tensor, jpeg: DeviceJpeg) -> bool:
 
 def _squash(planes: Tensor, jpeg: DeviceJpeg, side: int) -> Tensor:
     """Turned upright afterwards, when there is less to turn."""
-    squashed: Tensor = tvf.resize(
-        planes, [side, side], interpolation=InterpolationMode.BILINEAR, antialias=True
-    )
+    small = squashed(planes, side=side)
     transposed, flipped = _UPRIGHT[jpeg.orientation]
     if transposed:
-        squashed = squashed.transpose(1, 2)
-    return squashed.flip(flipped)
+        small = small.transpose(1, 2)
+    return small.flip(flipped)

@@ -20,17 +20,18 @@ class Preprocessing:
         self._deviation = torch.tensor(image_processor.image_std) * scale
 
     def squash(self, pixels: np.ndarray) -> Tensor:
-        """HxWx3 uint8 to 3 x side x side uint8: bilinear, antialiased, aspect ratio not kept."""
-        planes = torch.from_numpy(pixels).permute(2, 0, 1)
-        squashed: Tensor = tvf.resize(
-            planes,
-            [self.side, self.side],
-            interpolation=InterpolationMode.BILINEAR,
-            antialias=True,
-        )
-        return squashed
+        """HxWx3 uint8 to 3 x side x side uint8."""
+        return squashed(torch.from_numpy(pixels).permute(2, 0, 1), side=self.side)
 
     def normalise(self, batch: Tensor) -> Tensor:
         """Bx3xSxS uint8 to float32, about -1 to 1."""
         mean, deviation = self._mean.to(batch.device), self._deviation.to(batch.device)
         return batch.float().sub_(mean[:, None, None]).div_(deviation[:, None, None])
+
+
+def squashed(planes: Tensor, *, side: int) -> Tensor:
+    """3 x H x W uint8 to 3 x side x side: bilinear, antialiased, aspect ratio not kept."""
+    small: Tensor = tvf.resize(
+        planes, [side, side], interpolation=InterpolationMode.BILINEAR, antialias=True
+    )
+    return small
