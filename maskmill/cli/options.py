@@ -58,9 +58,9 @@ PrecisionChoice = Annotated[
         "--precision",
         envvar="MASKMILL_PRECISION",
         show_envvar=False,
-        help="bfloat16: half the memory and several times the speed on a GPU, scores some "
-        "thousandths off. float32: exact, and faster on most CPUs. auto: bfloat16 on CUDA, "
-        "float32 elsewhere. float8: faster still on Ada, Hopper and later, a little off; see "
+        help="bfloat16: half the memory and faster on a GPU, most scores some thousandths off. "
+        "float32: exact, and faster on most CPUs. auto: bfloat16 on CUDA, float32 elsewhere. "
+        "float8: faster still on Ada, Hopper and later, a little off; see "
         "docs/reference/engine.md. Else MASKMILL_PRECISION, else auto.",
     ),
 ]

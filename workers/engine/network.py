@@ -140,6 +140,7 @@ class Network:
         ]
 
     def _to_host(self, images: Sequence[ImageInput], scored: Sequence[Scored]) -> Iterator[Found]:
+        """As changes in the full-size image where the device finds them, else small as they are."""
         masks: Sequence[Iterable[Tensor | np.ndarray]]
         if self._resizes_masks:
             sized = zip(scored, (images[one.image] for one in scored), strict=True)
