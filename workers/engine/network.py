@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from domain.prompts import ConceptPrompt, MaskPrompt, ModelLimits
+from workers.engine.arenas import share_one_arena
 from workers.engine.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from workers.engine.clicks import ClickStage
 from workers.engine.concepts import ConceptStages, Pair, Scored
@@ -185,6 +186,7 @@ def load(
     model: str, *, device: str, precision: str = "auto", threads: int | None = None
 ) -> Network:
     gc.collect()  # a network before this one: its compiled steps refer to their stages and back
+    share_one_arena()
     set_threads(threads)
     chosen = _device(device)
     if precision == "auto":
