@@ -176,7 +176,9 @@ def test_a_second_ctrl_c_kills_what_does_not_stop(
     with running:
         process_id = running.process_ids()["bulk"]
         os.kill(process_id, signal.SIGSTOP)
-        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        # To the main thread, as from a terminal: any other would not wake it from its wait.
+        main = threading.main_thread().ident
+        threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT)).start()
     assert said == ["Killing what still runs"]
     assert is_gone(process_id)
 
