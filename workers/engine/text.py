@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-MAX_CACHED_TEXTS = 1024  # 32 tokens x 256 x 4 bytes each at most: 32 MiB
+MAX_CACHED_TEXTS = 256  # what a job may have; 32 tokens x 256 x 4 bytes each at most: 8 MiB
 
 
 class TextEncoder:
