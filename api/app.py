@@ -1,24 +1,32 @@
 """The front door: `uvicorn --factory api.app:create_app`."""
 
+import logging
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import Depends, FastAPI
 
-from api import operations, problems
+from api import metrics, operations, problems
 from api.auth import caller
 from api.checks import RecentChecks
 from api.context import Context
 from api.datasets.routes import router as datasets
+from api.interactive.images import ImageLoader
+from api.interactive.paths import SingleImageDoor, SingleImagePaths
 from api.jobs.routes import router as jobs
 from api.keys.routes import router as keys
 from api.models.routes import router as models
 from api.requests import BodyLimit, RequestLog
 from api.results.routes import downloads
 from api.results.routes import router as results
+from api.segment.routes import clearing
+from api.segment.routes import router as segment
+from api.workflows.routes import router as workflows
 from domain.version import code_version
 from storage.database import Database
+from storage.lane import FrontLane
 from storage.logs import configure_logging
 from storage.object_store import open_store
 from storage.settings import Settings, load_settings
@@ -27,6 +35,7 @@ from storage.sources import Sources
 MAX_JSON_BYTES = 2**20
 _CHECKED_SECONDS = 2.0  # /readyz takes no key, and its checks write to the store
 _EVERYWHERE = problems.declared(401, 422, 503)
+_SINGLE_IMAGES = (segment, clearing, workflows)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -36,19 +45,35 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPI(
         title="maskmill",
         version=code_version(),
-        summary="Instance masks for whole image datasets from prompts you can name.",
+        summary="Instance masks for images and whole datasets from prompts you can name.",
         lifespan=_lifespan,
     )
     app.state.context = _context(settings)
     for router in (jobs, results, datasets, keys, models):
         app.include_router(router, dependencies=[Depends(caller)], responses=_EVERYWHERE)
-    app.include_router(downloads)
-    app.include_router(operations.router)
-    app.add_middleware(BodyLimit, json_bytes=MAX_JSON_BYTES, upload_bytes=settings.max_upload_bytes)
-    app.add_middleware(RequestLog)
+    for router in (downloads, *_SINGLE_IMAGES, operations.router, metrics.router):
+        app.include_router(router)
+    _add_middleware(app, settings)
     problems.install_problem_handlers(app)
     _declare_problem_type(app)
     return app
+
+
+def _add_middleware(app: FastAPI, settings: Settings) -> None:
+    """The last one added sees a request first."""
+    paths = SingleImagePaths(_SINGLE_IMAGES)
+
+    def limit(method: str, path: str) -> int:
+        """Uploads are written to disk as they come; all else is held in memory."""
+        if paths.methods(path):
+            return settings.max_request_bytes
+        return settings.max_upload_bytes if method == "PUT" else MAX_JSON_BYTES
+
+    app.add_middleware(BodyLimit, limit_bytes=limit)
+    app.add_middleware(SingleImageDoor, paths=paths, origins=settings.cors_origins)
+    app.add_middleware(RequestLog)
+    # It would write whole addresses, which may hold keys; RequestLog says all the rest.
+    logging.getLogger("uvicorn.access").disabled = True
 
 
 def _context(settings: Settings) -> Context:
@@ -62,14 +87,21 @@ def _context(settings: Settings) -> Context:
         checks=RecentChecks(
             lambda: operations.checked(settings, database, store), seconds=_CHECKED_SECONDS
         ),
+        lane=FrontLane(settings),
+        images=ImageLoader(settings),
+        server_id=str(uuid.uuid4()),
     )
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    context: Context = app.state.context
+    await context.lane.start()
     yield
-    app.state.context.sources.close()
-    app.state.context.database.dispose()
+    await context.lane.stop()
+    context.images.close()
+    context.sources.close()
+    context.database.dispose()
 
 
 def _declare_problem_type(app: FastAPI) -> None:

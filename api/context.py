@@ -6,7 +6,9 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.checks import RecentChecks
+from api.interactive.images import ImageLoader
 from storage.database import Database
+from storage.lane import FrontLane
 from storage.object_store import ObjectStore
 from storage.settings import Settings
 from storage.sources import Sources
@@ -19,6 +21,9 @@ class Context:
     store: ObjectStore
     sources: Sources
     checks: RecentChecks
+    lane: FrontLane
+    images: ImageLoader
+    server_id: str  # of this process
 
 
 def _context_of(request: Request) -> Context:

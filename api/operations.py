@@ -27,6 +27,14 @@ class Health(BaseModel):
     status: str
 
 
+class Info(BaseModel):
+    """Of the server, as Roboflow's clients ask for it."""
+
+    name: str
+    version: str
+    uuid: str = Field(description="Of this process")
+
+
 class CheckDocument(BaseModel):
     check: str
     ok: bool
@@ -46,6 +54,8 @@ def hello() -> Hello:
         "health": "/healthz",
         "readiness": "/readyz",
         "jobs": "/v1/jobs",
+        "single images": "/sam3/concept_segment",
+        "metrics": "/metrics",
     }
     return Hello(service="maskmill", version=code_version(), links=links)
 
@@ -53,7 +63,20 @@ def hello() -> Hello:
 @router.get("/healthz")
 def health() -> Health:
     """The process is alive; nothing else is asked."""
-    return Health(status="ok")
+    return Health(status="healthy")
+
+
+@router.get("/info")
+def info(context: RequestContext) -> Info:
+    return Info(name="maskmill", version=code_version(), uuid=context.server_id)
+
+
+@router.get("/readiness", responses={503: {"model": Health, "description": "Not ready"}})
+def readiness(context: RequestContext, response: Response) -> Health:
+    """As `/readyz`, in one word: `ready` or `not_ready`."""
+    is_ready = all(check.ok for check in context.checks())
+    response.status_code = 200 if is_ready else 503
+    return Health(status="ready" if is_ready else "not_ready")
 
 
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "Something is missing"}})

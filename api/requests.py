@@ -3,6 +3,7 @@
 import re
 import secrets
 import time
+from collections.abc import Callable
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -52,27 +53,28 @@ class RequestLog:
 
 
 class BodyLimit:
-    """ASGI middleware. Only uploads (PUT) may be large; they are written to disk as they come."""
+    """ASGI middleware. `limit_bytes` says what a method and a path allow."""
 
-    def __init__(self, app: ASGIApp, *, json_bytes: int, upload_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, limit_bytes: Callable[[str, str], int]) -> None:
         self._app = app
-        self._json_bytes = json_bytes
-        self._upload_bytes = upload_bytes
+        self._limit_bytes = limit_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            limit = self._upload_bytes if scope["method"] == "PUT" else self._json_bytes
-            receive = _limited(receive, limit)
+            receive = _limited(scope, receive, self._limit_bytes(scope["method"], scope["path"]))
         await self._app(scope, receive, send)
 
 
-def _limited(receive: Receive, limit: int) -> Receive:
-    """Raises while the body is read, so that the problem comes out of the usual handler."""
-    received = 0
+def _limited(scope: Scope, receive: Receive, limit: int) -> Receive:
+    """Raises while the body is read, so that the error comes out of the usual handler; a body
+    that says it is too long is not read at all."""
+    announced = Headers(scope=scope).get("content-length", "")
+    is_too_long = announced.isdecimal() and (len(announced) > 15 or int(announced) > limit)
+    received = limit + 1 if is_too_long else 0
 
     async def receive_limited() -> Message:
         nonlocal received
-        message = await receive()
+        message: Message = {} if received > limit else await receive()
         received += len(message.get("body", b""))
         if received > limit:
             raise HTTPException(413, f"A body may have {limit} bytes here.")

@@ -88,7 +88,7 @@ def _inputs(network: Engine, folder: Path, texts: Sequence[str]) -> list[ImageIn
     for path in sorted(folder.iterdir()):
         pixels = decode(path.read_bytes(), max_pixels=10**8).pixels
         height, width, _ = pixels.shape
-        inputs.append(ImageInput(network.squash(pixels), width, height, prompts))
+        inputs.append(ImageInput(network.squash(pixels), width, height, prompts, 0.1))
     return inputs
 
 
@@ -97,7 +97,7 @@ def _network_alone(network: Engine, inputs: Sequence[ImageInput]) -> float:
     size = network.images_per_batch
     started = time.perf_counter()
     for start in range(0, len(inputs), size):
-        network.segment(inputs[start : start + size], floor=0.1)
+        network.segment(inputs[start : start + size])
     return time.perf_counter() - started
 
 

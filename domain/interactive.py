@@ -19,10 +19,12 @@ class Message(BaseModel):
 
 class ImageAsked(Message):
     """`file`: which of the request's files it is. `image_id`: what the caller calls it. With a
-    file and an id, the id names that file from then on; with an id alone, the image kept for it."""
+    file and an id, the id names that file from then on; with an id alone, the image kept for it.
+    `origin`: how the file came, for the words of a refusal."""
 
     file: int | None = None
     image_id: str | None = None
+    origin: Literal["base64", "url"] = "base64"
 
 
 class ConceptAsked(Message):

@@ -249,7 +249,7 @@ class Client:
 
     def health(self) -> bool:
         """Whether the service answers at all."""
-        return bool(self._connection.json("GET", "/healthz")["status"] == "ok")
+        return bool(self._connection.json("GET", "/healthz")["status"] == "healthy")
 
     def _get(self, kind: type[AnswerT], path: str, **query: Any) -> AnswerT:
         answer = self._connection.json("GET", path, params=_present(query))

@@ -168,6 +168,7 @@ def _running_stack(
             data=request.data or Path(temporary, "data"),
             extra_environment=environment,
             announce=announce,
+            interactive=False,
         )
         with EmbeddedStack(options) as stack:
             yield stack

@@ -6,7 +6,7 @@ redirects, bytes and seconds. Proxies from the environment, cookies and credenti
 Hosts that the operator named are exempt from the address check only.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 
@@ -30,7 +30,7 @@ from storage.guarded_network import (
 
 _HEADERS = [("User-Agent", "maskmill"), ("Accept", "*/*"), ("Accept-Encoding", "identity")]
 _REDIRECTS = {301, 302, 303, 307, 308}
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+_SCHEMES = frozenset({"http", "https"})
 
 
 class FetchRefused(Exception):
@@ -56,6 +56,7 @@ class GuardedFetcher:
     """Thread safe; keeps connections to be used again by the next fetch from the same host.
 
     `allowed_hosts` are `host` (any port) or `host:port`, compared with what the URL says.
+    `schemes` may leave out http; redirects are held to them too.
     `resolve` gives the addresses of a name and raises OSError; tests bring their own.
     """
 
@@ -65,8 +66,10 @@ class GuardedFetcher:
         *,
         timeout_seconds: float = 30.0,
         max_redirects: int = 3,
+        schemes: Collection[str] = _SCHEMES,
         resolve: Resolve = resolve_name,
     ) -> None:
+        self._schemes = schemes
         self._timeout_seconds = timeout_seconds
         self._max_redirects = max_redirects
         self._pool = httpcore.ConnectionPool(
@@ -97,13 +100,20 @@ class GuardedFetcher:
         self._pool.close()
 
     def _follow(self, url: str, max_bytes: int) -> bytes:
-        target = _checked_url(url)
+        target = self._checked_url(url)
         for _ in range(self._max_redirects + 1):
             with _typed_errors(target.host), self._answer(target) as response:
                 if response.status not in _REDIRECTS:
                     return _body(response, max_bytes=max_bytes)
-                target = _checked_url(_location(response), base=target)
+                target = self._checked_url(_location(response), base=target)
         raise FetchRefused(f"more than {self._max_redirects} redirects")
+
+    def _checked_url(self, reference: str, *, base: httpx.URL | None = None) -> httpx.URL:
+        url = _checked_url(reference, base=base)
+        if url.scheme not in self._schemes:
+            names = " and ".join(sorted(self._schemes))
+            raise FetchRefused(f"{url.scheme or 'no'} scheme: only {names} are fetched")
+        return url
 
     @contextmanager
     def _answer(self, url: httpx.URL) -> Iterator[httpcore.Response]:
@@ -125,8 +135,6 @@ def _checked_url(reference: str, *, base: httpx.URL | None = None) -> httpx.URL:
         host = url.host  # decoded here, and a ValueError where it is broken IDNA
     except (httpx.InvalidURL, ValueError) as error:
         raise FetchRefused(f"not an address: {error}"[:200]) from error
-    if url.scheme not in _DEFAULT_PORTS:
-        raise FetchRefused(f"{url.scheme or 'no'} scheme: only http and https are fetched")
     if url.userinfo:
         raise FetchRefused("an address must not carry a user name or password")
     if not host or host.startswith("."):

@@ -16,6 +16,7 @@ class Tasks:
     PLAN_JOB = "maskmill.plan_job"
     RUN_SHARDS = "maskmill.run_shards"
     FINISH_JOB = "maskmill.finish_job"
+    ANSWER = "maskmill.answer"  # never in the outbox: storage.lane rings for it
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,45 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(2 * 2**30, gt=0)
     fetch_seconds: float = Field(30.0, gt=0, description="For one image, redirects included")
 
+    max_request_image_bytes: int = Field(
+        20 * 2**20, gt=0, description="One image of a single-image request, sent or fetched"
+    )
+    max_request_bytes: int = Field(
+        64 * 2**20, gt=0, description="The body of a single-image request; base64 adds a third"
+    )
+    allow_http_images: bool = Field(
+        False, description="Single-image requests may name http:// addresses too"
+    )
+    cors_origins: CommaList = Field(
+        default_factory=lambda: ["*"],
+        description="Web pages of these origins may call the single-image routes; no credentials",
+    )
+
+    interactive_seconds: float = Field(
+        30.0, gt=0, description="In which a single-image request is answered, or refused with 503"
+    )
+    interactive_waiting: int = Field(
+        64, gt=0, description="Single-image requests that may wait for a worker; then it is 503"
+    )
+    interactive_bytes: int = Field(
+        2**30, gt=0, description="Files of such requests that one API process may have waiting"
+    )
+    kept_image_seconds: int = Field(
+        3600, gt=0, description="How long an image_id works after it was last used"
+    )
+    kept_image_bytes: int = Field(
+        256 * 2**20, gt=0, description="Files behind the image_ids of one API key, in the broker"
+    )
+    embedding_device_bytes: int = Field(
+        2 * 2**30, ge=0, description="Embeddings that an interactive worker keeps on its device"
+    )
+    embedding_host_bytes: int = Field(
+        2 * 2**30, ge=0, description="Embeddings that it keeps in memory besides"
+    )
+    bulk_niceness: int = Field(
+        10, ge=0, le=19, description="How far bulk workers let other processes go first"
+    )
+
     lease_seconds: float = Field(60.0, gt=0)
     sweep_seconds: float = Field(5.0, gt=0)
     max_shard_attempts: int = Field(50, gt=0)

@@ -1,15 +1,25 @@
 """Celery, tamed in one file: a doorbell with JSON messages that may be lost or rung twice.
 
-A message carries ids at most. Who may do what is decided by leases in PostgreSQL.
+A message carries ids at most. Who may do what is decided by leases in PostgreSQL, and in the
+interactive lane by whoever takes a request first (storage.lane).
 """
 
 import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import structlog
 from celery import Celery
-from celery.signals import celeryd_after_setup, setup_logging, worker_shutting_down
+from celery.signals import (
+    celeryd_after_setup,
+    setup_logging,
+    worker_ready,
+    worker_shutting_down,
+)
 
+from storage.lane import keys
 from storage.logs import configure_logging
 from storage.outbox import Tasks
 from storage.settings import load_settings
@@ -19,6 +29,7 @@ log = structlog.get_logger()
 
 BULK = "bulk"
 PLANNING = "planning"
+INTERACTIVE = "interactive"  # stands for the queue of the worker's model: storage.lane.keys.queue
 # Tasks end well before this, so that a message is not delivered to a second worker meanwhile.
 VISIBILITY_SECONDS = 600
 
@@ -63,14 +74,43 @@ def _give_back(**_: Any) -> None:
 @celeryd_after_setup.connect
 def _prepare(instance: Any, **_: Any) -> None:
     """Make the runtime before any thread needs it. A bulk worker loads its network before the
-    first message and publishes its limits. Where that fails for a reason of this machine's alone
-    it must not take any work, so it ends (Celery would go on) and is started again by whoever
-    supervises it."""
-    held = runtime()
-    if BULK not in instance.app.amqp.queues.consume_from:
-        return
+    first message and publishes its limits; an interactive one loads it and runs it once. Where
+    that fails for a reason of this machine's alone it must not take any work, so it ends (Celery
+    would go on) and is started again by whoever supervises it."""
+    held, queues = runtime(), instance.app.amqp.queues
+    if BULK in queues.consume_from:
+        _go_behind_others(held.settings.bulk_niceness)
+        _load(held.engines.warm_up)
+    elif INTERACTIVE in queues.consume_from:
+        queues.select_add(keys.queue(held.lane.model))
+        queues.deselect(INTERACTIVE)
+        _load(lambda: _interactive_worker().warm_up())
+
+
+def _load(warm_up: Callable[[], None]) -> None:
     try:
-        held.engines.warm_up()
+        warm_up()
     except Exception:
         log.exception("model.not_loaded")
         os._exit(1)
+
+
+@worker_ready.connect
+def _live(sender: Any, **_: Any) -> None:
+    """From here on it hears messages, and says that it lives."""
+    if keys.queue(runtime().lane.model) in sender.app.amqp.queues.consume_from:
+        _interactive_worker().start_beating()
+
+
+def _interactive_worker() -> Any:
+    from workers.interactive.lane import interactive_worker  # brings torch
+
+    return interactive_worker()
+
+
+def _go_behind_others(niceness: int) -> None:
+    """Threads are as nice as the one that starts them, so before there are any others. Where Linux
+    shares cores between sessions first (autogroups), it is the session that has to be nice."""
+    os.nice(niceness)
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(niceness))

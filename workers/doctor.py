@@ -1,4 +1,4 @@
-"""`python -m workers.doctor`: model files and device, one JSON line per check."""
+"""`python -m workers.doctor`: model files, device, interactive workers; a JSON line per check."""
 
 import json
 import sys
@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from pydantic import ValidationError
+from redis.exceptions import RedisError
 
-from storage.settings import load_settings
+from storage.lane import WorkerLane
+from storage.settings import Settings, load_settings
 from workers.engine import load_engine
 
 
@@ -55,6 +57,21 @@ def _loaded(model: str, serving: Serving) -> str:
     return f"{weights}, {serving.engine} engine on {engine.device}, {engine.details}"
 
 
+def single_images(settings: Settings) -> Check:
+    """None is no fault: a service may be run for jobs alone. Whether the broker answers is told
+    by the API's half."""
+    lane = WorkerLane(settings, name="doctor")
+    try:
+        living = lane.living()
+    except RedisError:
+        return Check("single images", True, "not known: the broker does not answer")
+    finally:
+        lane.close()
+    if living == 0:
+        return Check("single images", True, "no interactive worker lives: requests get 503")
+    return Check("single images", True, f"{living} interactive worker(s) for {lane.model}")
+
+
 def _device(wanted: str) -> Check:
     import torch
 
@@ -67,14 +84,21 @@ def _device(wanted: str) -> Check:
     return Check("device", True, f"cpu, {torch.get_num_threads()} threads; no CUDA device")
 
 
-def main() -> int:
+def _checks_by_settings() -> Iterator[Check]:
     try:
         settings = load_settings()
-        serving = Serving(settings.models, settings.engine, settings.device, settings.precision)
     except ValidationError:  # the API's half of the doctor names what is missing
-        serving = Serving()
+        yield from checks(Serving())
+        return
+    yield from checks(
+        Serving(settings.models, settings.engine, settings.device, settings.precision)
+    )
+    yield single_images(settings)
+
+
+def main() -> int:
     found = []
-    for check in checks(serving):
+    for check in _checks_by_settings():
         found.append(check.ok)
         sys.stdout.write(json.dumps(asdict(check)) + "\n")
         sys.stdout.flush()

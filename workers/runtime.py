@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from storage.database import Database
+from storage.lane import WorkerLane
 from storage.object_store import ObjectStore, open_store
 from storage.settings import Settings, load_settings
 from storage.sources import Sources
@@ -22,18 +23,22 @@ class Runtime:
     objects: ObjectStore  # the service's own
     sources: Sources
     engines: Engines
-    owner: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
+    lane: WorkerLane
+    owner: str
     stopping: threading.Event = field(default_factory=threading.Event)
 
 
 def build_runtime(settings: Settings) -> Runtime:
     database = Database(settings.database_url.get_secret_value())
+    owner = f"{socket.gethostname()}:{os.getpid()}"
     return Runtime(
         settings=settings,
         database=database,
         objects=open_store(settings.object_store, settings=settings),
         sources=Sources.from_settings(settings),
         engines=Engines(settings, database),
+        lane=WorkerLane(settings, name=owner),
+        owner=owner,
     )
 
 

@@ -23,6 +23,7 @@ from storage.jobs import Job
 from storage.shards import OpenSlice, ShardLease
 from workers.engine.engine import Engine
 from workers.engine.pipeline import ImageTask, Pipeline
+from workers.giving_way import giving_way
 from workers.heartbeat import Heartbeat, heartbeat
 from workers.runtime import Runtime
 from workers.slice_writer import SliceWriter
@@ -88,8 +89,9 @@ def _label(runtime: Runtime, lease: ShardLease, *, beat: Heartbeat) -> End:
     pipeline = Pipeline(
         run.engine, floor=run.job.floor, max_pixels=runtime.settings.max_image_pixels
     )
-    while run.writer.committed < lease.image_count and not run.ends():
-        run.stream(pipeline)
+    with giving_way(run.engine, runtime.lane):
+        while run.writer.committed < lease.image_count and not run.ends():
+            run.stream(pipeline)
     if beat.lost:
         raise LeaseLost(lease.job_id)
     if run.writer.committed == lease.image_count:

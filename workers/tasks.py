@@ -21,3 +21,10 @@ def run_shards() -> None:
 @app.task(name=Tasks.FINISH_JOB)
 def finish_job(job_id: str) -> None:
     finish_run.finish_job(runtime(), job_id)
+
+
+@app.task(name=Tasks.ANSWER)
+def answer(request_id: str) -> None:
+    from workers.interactive.lane import interactive_worker  # brings torch
+
+    interactive_worker().answer(request_id)

@@ -87,8 +87,8 @@ def _batched(
     for jpeg in jpegs:
         pixels = decode(jpeg, max_pixels=MAX_PIXELS).pixels
         height, width, _ = pixels.shape
-        image = ImageInput(reference.squash(pixels), width, height, prompts)
-        (found,) = reference.segment([image], floor=FLOOR)
+        image = ImageInput(reference.squash(pixels), width, height, prompts, FLOOR)
+        (found,) = reference.segment([image])
         yield [
             answer
             for one in found

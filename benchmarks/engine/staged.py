@@ -93,12 +93,12 @@ def _batch_answers(subject: Subject, steps: Steps, batch: Sequence[bytes]) -> li
     squashed = steps.prepare(subject, batch)
     features = steps.see(steps.stages, subject.preprocessing.normalise(squashed.pixels))
     pairs = [
-        Pair(image, prompt, text)
+        Pair(image, prompt, text, floor=FLOOR)
         for image in range(len(batch))
         for prompt, text in enumerate(subject.prompts)
     ]
     answers: list[list[Answer]] = [[] for _ in batch]
-    for found in steps.stages.find(features, pairs, floor=FLOOR, sizes=steps.sizes):
+    for found in steps.stages.find(features, pairs, sizes=steps.sizes):
         sized = [(one, squashed.sizes[one.image]) for one in found]
         for one, masks in zip(found, steps.encode(sized), strict=True):
             for score, mask in zip(one.scores, masks, strict=True):

@@ -30,7 +30,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="One object a line.")] = False,
 ) -> None:
     """Check all that a service on this machine needs: database, migrations, broker, object
-    store, model files, device and disk.
+    store, model files, device and disk, and whether workers answer single-image requests.
 
     A line each, with what to do about it. Ends with 1 when something fails.
     """

@@ -39,6 +39,7 @@ CODE_FOLDER = Path(maskmill.__file__).parent.parent
 STOP_ORDER: tuple[tuple[tuple[str, ...], float], ...] = (
     (("bulk", "planner", "dispatcher"), 60.0),
     (("api",), 10.0),
+    (("interactive",), 10.0),  # answers what the API still waits for
     (("valkey",), 10.0),
     (("postgres",), 20.0),
 )
@@ -51,6 +52,7 @@ _FOREIGN_PREFIXES = ("PG", "CELERY_", "UVICORN_", "WEB_CONCURRENCY")
 class StackOptions:
     """`extra_environment` overrides every variable of the children; `durable=False` is for tests
     only: a crash of the machine may lose data, and starting is quicker. `port` 0 takes a free one.
+    `interactive=False` leaves out the worker that answers single images, where only jobs are run.
     """
 
     data: Path = field(default_factory=default_data_folder)
@@ -60,6 +62,7 @@ class StackOptions:
     announce: Callable[[str], None] = print
     start_seconds: float = 120.0
     durable: bool = True
+    interactive: bool = True
 
 
 def service_children(
@@ -79,6 +82,7 @@ def service_children(
         "dispatcher": ("workers.dispatcher",),
         "planner": (*celery, "-c", "4", "-Q", "planning", "-n", "planner@%h"),
         "bulk": (*celery, "-c", "1", "-Q", "bulk", "-n", "bulk@%h"),
+        "interactive": (*celery, "-c", "8", "-Q", "interactive", "-n", "interactive@%h"),
     }
     return [
         _python_child(name, arguments, environment=environment, logs=logs)
@@ -236,7 +240,8 @@ class EmbeddedStack:
         for child in service_children(
             host=options.host, port=port, environment=self.environment, logs=logs
         ):
-            self._supervisor.start(child)
+            if options.interactive or child.name != "interactive":
+                self._supervisor.start(child)
         self.url, self.api_key = f"http://{_in_url(options.host)}:{port}", secrets.api_key
         local = _local_url(options.host, port)
         with httpx.Client(base_url=local, timeout=5, trust_env=False) as client:

@@ -87,6 +87,13 @@ def service(start_service: Callable[..., Service]) -> Service:
 
 
 @pytest.fixture(scope="session")
+def clicks_stack(session_folder: Path) -> Iterator[EmbeddedStack]:
+    """A running service for all tests of single-image requests, which leave nothing behind."""
+    with EmbeddedStack(StackOptions(data=session_folder / "clicks", durable=False)) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """100 scenes of 256x256 with known objects: `draw_scene(number, size=256)`."""
     folder = tmp_path_factory.mktemp("scenes")

@@ -30,4 +30,4 @@ def test_what_runs_for_long_is_restarted_and_what_runs_once_is_not() -> None:
 def test_only_the_gpu_profile_asks_for_a_gpu() -> None:
     gpu = {name for name, service in COMPOSE["services"].items() if "deploy" in service}
     profiled = {name for name, service in COMPOSE["services"].items() if "profiles" in service}
-    assert gpu == profiled == {"gpu-worker"}
+    assert gpu == profiled == {"gpu-worker", "gpu-clicks"}

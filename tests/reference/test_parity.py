@@ -1,6 +1,7 @@
 """Meta's code against transformers' code and ours, on the same weights, on the CPU."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ from domain.geometry import Box, Point
 from domain.prompts import ConceptPrompt, MaskPrompt, Prompt
 from maskmill.sample_scenes import Scene, draw_scene
 from tests.reference.meta_networks import OnTheCpu, load_into, meta_network
-from tests.unit.workers.engine.random_network import SIDE, as_published, random_models
+from tests.unit.workers.engine.random_network import PATCH, SIDE, as_published, random_models
 from workers.engine import load_engine
 from workers.engine.checkpoint import Checkpoint, load_checkpoint
-from workers.engine.coordinates import clicks
-from workers.engine.engine import Engine, Found, ImageInput
+from workers.engine.coordinates import clicks, objects
+from workers.engine.engine import Engine, Found, ImageInput, Pointed
 from workers.engine.reference import Reference, ReferenceCheckpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
@@ -49,11 +50,11 @@ def reference(demo: Checkpoint) -> Reference:
     )
 
 
-def look(engine: Engine, scene: Scene, prompts: list[Prompt]) -> list[Found]:
+def look(engine: Engine, scene: Scene, prompts: Sequence[Prompt | Pointed]) -> list[Found]:
     pixels = np.array(scene.image)
     height, width = pixels.shape[:2]
-    image = ImageInput(engine.squash(pixels), width, height, tuple(prompts))
-    (found,) = engine.segment([image], floor=FLOOR)
+    image = ImageInput(engine.squash(pixels), width, height, tuple(prompts), FLOOR)
+    (found,) = engine.segment([image])
     return sorted(found, key=lambda one: (one.prompt, -one.score))
 
 
@@ -227,26 +228,39 @@ def test_clicks_and_boxes_of_a_random_network_give_the_same_masks(
 ) -> None:
     _, tracker, reference = random_pair
     scene = draw_scene(1001)
-    width, height = scene.image.size
-    prompts: list[Prompt] = [
+    earlier = np.random.default_rng(0).normal(0, 30, (4 * SIDE // PATCH, 4 * SIDE // PATCH))
+    earlier = earlier.clip(-32, 32).astype(np.float32)
+    click = Pointed((Point(40, 50),))
+    prompts: list[Prompt | Pointed] = [
         MaskPrompt(None, (Point(40, 50), Point(90, 100, positive=False))),
         MaskPrompt(Box(20, 30, 150, 160)),
         MaskPrompt(Box(20, 30, 150, 160), (Point(60, 70),)),
+        Pointed((Point(-5, 900),), (150, 160, -20, 30)),
+        Pointed(),
+        replace(click, multimask=False),
+        replace(click, previous=earlier),
     ]
     theirs = look(reference, scene, prompts)
-    assert [one.prompt for one in theirs] == [0, 1, 2]
-    squashed = reference.squash(np.array(scene.image))
+    assert [one.prompt for one in theirs] == list(range(len(prompts)))
+    width, height = scene.image.size
+    image = ImageInput(reference.squash(np.array(scene.image)), width, height, tuple(prompts), 0.0)
     with torch.inference_mode():
-        levels = tracker.get_image_embeddings(squashed[None] / 127.5 - 1)
-        for prompt, found in zip(prompts, theirs, strict=True):
+        levels = tracker.get_image_embeddings(image.pixels[None] / 127.5 - 1)
+        for (_, prompt), found in zip(objects(image), theirs, strict=True):
             points = torch.tensor([[clicks(prompt, width=width, height=height, side=SIDE)]])
+            mask = None if prompt.previous is None else torch.from_numpy(earlier)[None, None]
             output = tracker(
                 image_embeddings=levels,
                 input_points=points[..., :2],
                 input_labels=points[..., 2].int(),
-                multimask_output=True,
+                input_masks=mask,
+                multimask_output=prompt.multimask,
             )
             scores = output.iou_scores.flatten()
             assert found.score == pytest.approx(float(scores.max()), abs=1e-4)
             expected = output.pred_masks[0, 0, scores.argmax()]
             torch.testing.assert_close(found.mask, expected, rtol=1e-3, atol=1e-3)
+            if found.logits is not None:
+                logits = torch.from_numpy(found.logits)
+                torch.testing.assert_close(logits, expected.clamp(-32, 32), rtol=1e-3, atol=1e-3)
+    assert [one.prompt for one in theirs if one.logits is not None] == [3, 4, 5, 6]

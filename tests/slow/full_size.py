@@ -52,10 +52,8 @@ def full_size_network() -> Network:
     return Network(checkpoint, torch.device("cpu"), torch.float32)
 
 
-def checked(
-    segment: Any, seen: list[Found], images: Sequence[ImageInput], *, floor: float
-) -> list[list[Found]]:
-    answers: list[list[Found]] = segment(images, floor=floor)
+def checked(segment: Any, seen: list[Found], images: Sequence[ImageInput]) -> list[list[Found]]:
+    answers: list[list[Found]] = segment(images)
     seen.extend(answers[0])
     return answers
 

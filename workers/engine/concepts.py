@@ -26,12 +26,14 @@ from workers.engine.vision import Neck, Vit
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One concept in one image. `image` counts in the batch, `prompt` in the image's prompts."""
+    """One concept in one image. `image` counts in the batch, `prompt` in the image's prompts. What
+    scores `floor` or more is kept."""
 
     image: int
     prompt: int
     text: str
     exemplars: tuple[Exemplar, ...] = ()
+    floor: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class ConceptStages:
             detector.mask_decoder, side=side, upsamplings=len(self.neck.levels) - 1
         )
         for stage in (self.vit, self.neck, self.encoder, self.decoder, self.mask_decoder):
-            _put(stage, device, dtype)
+            put(stage, device, dtype)
         self.exemplar_encoder.to(device)
         self.text_encoder = TextEncoder(
             detector.text_encoder.to(device), detector.text_projection.to(device), tokenizer_json
@@ -103,9 +105,9 @@ class ConceptStages:
         return features
 
     def find(
-        self, features: Tensor, pairs: Sequence[Pair], *, floor: float, sizes: PassSizes
+        self, features: Tensor, pairs: Sequence[Pair], *, sizes: PassSizes
     ) -> Iterator[list[Scored]]:
-        """Whatever scores `floor` or more, in the order of `pairs`. `features` are the ViT's.
+        """What each finds, in the order of `pairs`. `features` are the ViT's.
 
         Comes in lists, so that the caller can take the masks of one off the device before the
         next are made.
@@ -116,7 +118,7 @@ class ConceptStages:
         for start in range(0, len(pairs), sizes.pairs):
             with attention_of_pairs():
                 decoded = self._decode(coarse, begun, pairs[start : start + sizes.pairs])
-            yield from self._masks(features, decoded, floor=floor, pairs_at_once=sizes.mask_pairs)
+            yield from self._masks(features, decoded, pairs_at_once=sizes.mask_pairs)
 
     def _decode(self, coarse: Tensor, begun: Tensor, pairs: Sequence[Pair]) -> _Decoded:
         prompts = self._prompts(coarse, pairs)
@@ -136,9 +138,10 @@ class ConceptStages:
         return _padded([pair.image for pair in pairs], tokens, like=coarse)
 
     def _masks(
-        self, features: Tensor, decoded: _Decoded, *, floor: float, pairs_at_once: int
+        self, features: Tensor, decoded: _Decoded, *, pairs_at_once: int
     ) -> Iterator[list[Scored]]:
-        kept = decoded.scores >= floor  # the gate: most pairs end here, before any mask
+        floors = torch.tensor([pair.floor for pair in decoded.pairs])
+        kept = decoded.scores >= floors[:, None]  # the gate: most end here, before any mask
         survivors = kept.any(dim=1).nonzero()[:, 0].tolist()
         images = sorted({decoded.pairs[row].image for row in survivors})
         if not images:
@@ -178,7 +181,7 @@ class ConceptStages:
         return scored
 
 
-def _put(stage: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+def put(stage: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
     """Weights in `dtype`; buffers, which hold coordinates, stay float32. Tokens are channels last
     as they come, so convolutions had better be: 7 instead of 16 ms for one of the pixel decoder's
     on two cores."""

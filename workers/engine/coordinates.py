@@ -1,16 +1,19 @@
 """Boxes and clicks from pixels of the oriented image to what the network reads.
 
-What lies outside the image is cut away: boxes are clipped to the image; boxes that do not
-touch it, and clicks beside it, are left out. A prompt of which nothing is left finds nothing.
+Of a job's prompts, what lies outside the image is cut away: boxes are clipped to the image; boxes
+that do not touch it, and clicks beside it, are left out. A prompt of which nothing is left finds
+nothing. Pointed prompts are read as they are.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from domain.geometry import Box
 from domain.prompts import ConceptPrompt, MaskPrompt
+from workers.engine.engine import Corners, ImageInput, Pointed
 
-Corners = tuple[float, float, float, float]
 Click = tuple[float, float, int]
+_NOT_A_POINT = -1
 _NEGATIVE, _POSITIVE, _TOP_LEFT, _BOTTOM_RIGHT = 0, 1, 2, 3  # of Sam3TrackerPromptEncoder
 
 
@@ -31,20 +34,38 @@ def exemplars(prompt: ConceptPrompt, *, width: int, height: int) -> tuple[Exempl
     )
 
 
-def clicks(prompt: MaskPrompt, *, width: int, height: int, side: int) -> tuple[Click, ...]:
-    """(x, y, label) in pixels of the image squashed to `side` x `side`.
+def objects(image: ImageInput) -> Iterator[tuple[int, Pointed]]:
+    """The prompts that one mask answers, by their position."""
+    for position, prompt in enumerate(image.prompts):
+        if isinstance(prompt, MaskPrompt):
+            pointed = _within(prompt, width=image.width, height=image.height)
+        else:
+            pointed = prompt if isinstance(prompt, Pointed) else None
+        if pointed is not None:
+            yield position, pointed
+
+
+def _within(prompt: MaskPrompt, *, width: int, height: int) -> Pointed | None:
+    """What of the prompt lies in the image."""
+    points = tuple(
+        point for point in prompt.points if 0 <= point.x < width and 0 <= point.y < height
+    )
+    corners = _clip(prompt.box, width, height) if prompt.box else None
+    return Pointed(points, corners) if points or corners else None
+
+
+def clicks(pointed: Pointed, *, width: int, height: int, side: int) -> tuple[Click, ...]:
+    """(x, y, label) in pixels of the image squashed to `side` x `side`, at least one.
 
     A box is two labelled points, its corners, as in Sam3TrackerPromptEncoder._embed_boxes.
     """
     found: list[Click] = [
-        (point.x, point.y, _POSITIVE if point.positive else _NEGATIVE)
-        for point in prompt.points
-        if 0 <= point.x < width and 0 <= point.y < height
+        (point.x, point.y, _POSITIVE if point.positive else _NEGATIVE) for point in pointed.points
     ]
-    corners = _clip(prompt.box, width, height) if prompt.box else None
-    if corners is not None:
-        found.append((corners[0], corners[1], _TOP_LEFT))
-        found.append((corners[2], corners[3], _BOTTOM_RIGHT))
+    if pointed.box is not None:
+        x0, y0, x1, y1 = pointed.box
+        found += [(x0, y0, _TOP_LEFT), (x1, y1, _BOTTOM_RIGHT)]
+    found = found or [(0.0, 0.0, _NOT_A_POINT)]
     return tuple((x * (side / width), y * (side / height), label) for x, y, label in found)
 
 

@@ -46,6 +46,12 @@ def encode_changes(changes: np.ndarray, *, width: int, height: int) -> EncodedMa
     return EncodedMask(rle, _tight_box(starts, ends, height), int(lengths[1::2].sum()))
 
 
+def empty(width: int, height: int) -> EncodedMask:
+    """The mask without a set pixel."""
+    rle = Rle((height, width), _compress(np.array([width * height])))
+    return EncodedMask(rle, (0.0, 0.0, 0.0, 0.0), 0)
+
+
 def _tight_box(
     starts: np.ndarray, ends: np.ndarray, height: int
 ) -> tuple[float, float, float, float]:

@@ -1,29 +1,31 @@
 """The engine of our own: SAM 3 as a row of stages, each doing once what need not be done again."""
 
 import gc
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from domain.prompts import ConceptPrompt, MaskPrompt, ModelLimits
+from domain.prompts import ConceptPrompt, ModelLimits
 from workers.engine.arenas import share_one_arena
 from workers.engine.checkpoint import Checkpoint, CheckpointError, load_checkpoint
-from workers.engine.clicks import ClickStage
+from workers.engine.clicks import MOST_AT_ONCE, ClickStage, Target
 from workers.engine.concepts import ConceptStages, Pair, Scored
-from workers.engine.coordinates import Click, clicks, exemplars
+from workers.engine.coordinates import clicks, exemplars, objects
 from workers.engine.cores import set_threads
-from workers.engine.engine import Found, ImageInput, SquashJpegs
+from workers.engine.engine import Embedding, Found, ImageInput, Pointed, SquashJpegs
 from workers.engine.float8 import use_float8
 from workers.engine.jpeg_on_device import DeviceJpeg, decode_and_squash, decodes_like_pillow
 from workers.engine.mask_changes import ImageMasks, changes
 from workers.engine.passes import CPU_SIZES
 from workers.engine.preprocessing import Preprocessing
-from workers.engine.vision import tracker_levels
 from workers.engine.warm_up import prepare
 
+T = TypeVar("T")
+U = TypeVar("U")
 VISUAL_TEXT = "visual"  # what Sam3Processor says for exemplar boxes without a text
 
 
@@ -60,14 +62,14 @@ class Network:
         )
         if float8:
             use_float8(self._concepts.vit)
-        self._tracker = checkpoint.tracker
-        self._tracker.vision_encoder.backbone = None  # the ViT above is for both
-        self._tracker.to(device)
-        self._clicks = ClickStage(self._tracker)
+        tracker = checkpoint.tracker
+        tracker.vision_encoder.backbone = None  # the ViT above is for both
+        self._clicks = ClickStage(tracker, device)
         # On a CPU another thread has time for it. From any other device small masks move quickly.
         self._resizes_masks = device.type == "cuda"
         precision = str(dtype).removeprefix("torch.") + (" with a float8 ViT" if float8 else "")
         self._sizes, self.details = CPU_SIZES, precision
+        self._threads = self._usual_threads = torch.get_num_threads()
         self.squash_jpegs: SquashJpegs | None = None
         if device.type == "cuda":
             self._prepare()
@@ -91,14 +93,22 @@ class Network:
         side = self.limits.image_size
         return self._thread.submit(decode_and_squash, jpegs, side=side, device=self.device).result()
 
-    def segment(self, images: Sequence[ImageInput], *, floor: float) -> list[list[Found]]:
-        return self._thread.submit(self._segment_fitting, images, floor).result()
+    def use_threads(self, count: int | None) -> None:
+        self._threads = count or self._usual_threads
 
-    def _segment_fitting(self, images: Sequence[ImageInput], floor: float) -> list[list[Found]]:
+    def embed(self, squashed: Sequence[Tensor]) -> list[Embedding]:
+        return self._thread.submit(self._fitting, self._embed, squashed).result()
+
+    def segment(self, images: Sequence[ImageInput]) -> list[list[Found]]:
+        return self._thread.submit(self._fitting, self._segment, images).result()
+
+    def _fitting(self, work: Callable[[Sequence[T]], U], images: Sequence[T]) -> U:
         """For a single image passes get smaller until they fit, and stay so."""
+        if torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)
         while True:
             try:
-                return self._segment(images, floor)
+                return work(images)
             except RuntimeError as error:
                 smaller = self._sizes.halved()
                 if not _is_out_of_memory(error):
@@ -110,35 +120,42 @@ class Network:
                 torch.cuda.empty_cache()
 
     @torch.inference_mode()
-    def _segment(self, images: Sequence[ImageInput], floor: float) -> list[list[Found]]:
-        squashed = torch.stack([image.squashed.to(self.device) for image in images])
+    def _embed(self, squashed: Sequence[Tensor]) -> list[Embedding]:
+        # Cloned: a view would keep its whole pass alive.
+        return [Embedding(features.clone()) for features in self._see(squashed)]
+
+    def _see(self, squashed: Sequence[Tensor]) -> Iterator[Tensor]:
+        for start in range(0, len(squashed), self._sizes.images):
+            some = squashed[start : start + self._sizes.images]
+            batch = torch.stack([one.to(self.device) for one in some])
+            yield from self._concepts.see(self._preprocessing.normalise(batch))
+
+    @torch.inference_mode()
+    def _segment(self, images: Sequence[ImageInput]) -> list[list[Found]]:
         results: list[list[Found]] = [[] for _ in images]
-        features = self._concepts.see(self._preprocessing.normalise(squashed))
-        for found in self._find(features, images, floor):
+        features = self._features(images)
+        for found in self._find(features, images):
             results[found.image].append(found)
         return results
 
-    def _find(
-        self, features: Tensor, images: Sequence[ImageInput], floor: float
-    ) -> Iterator[Found]:
+    def _features(self, images: Sequence[ImageInput]) -> Tensor:
+        """Of all images, B x C x h x w, channels last as the ViT gives them."""
+        pixels = [image.pixels for image in images]
+        seen = self._see([one for one in pixels if isinstance(one, Tensor)])
+        features = [next(seen) if isinstance(one, Tensor) else one.features for one in pixels]
+        rows = [one.to(self.device).permute(1, 2, 0) for one in features]
+        return torch.stack(rows).permute(0, 3, 1, 2)
+
+    def _find(self, features: Tensor, images: Sequence[ImageInput]) -> Iterator[Found]:
         pairs = [pair for place, image in enumerate(images) for pair in _pairs(place, image)]
         if pairs:
-            for concepts in self._concepts.find(features, pairs, floor=floor, sizes=self._sizes):
+            for concepts in self._concepts.find(features, pairs, sizes=self._sizes):
                 yield from self._to_host(images, concepts)
-        for place, image in enumerate(images):
-            pointed = _clicks(image, self.limits.image_size)
-            if pointed:
-                yield from self._to_host(images, self._segment_clicks(features, place, pointed))
-
-    def _segment_clicks(
-        self, features: Tensor, image: int, pointed: dict[int, tuple[Click, ...]]
-    ) -> list[Scored]:
-        positions = list(pointed)
-        levels = tracker_levels(features[image : image + 1].float(), tracker=self._tracker)
-        return [
-            Scored(image, positions[place], [score], mask[None])
-            for place, score, mask in self._clicks.segment(levels, list(pointed.values()))
-        ]
+        side = self.limits.image_size
+        targets = [t for place, image in enumerate(images) for t in _targets(place, image, side)]
+        at_once = min(self._sizes.pairs, MOST_AT_ONCE)
+        for masks in self._clicks.segment(features, targets, at_once=at_once):
+            yield from self._to_host(images, masks)
 
     def _to_host(self, images: Sequence[ImageInput], scored: Sequence[Scored]) -> Iterator[Found]:
         """As changes in the full-size image where the device finds them, else small as they are."""
@@ -149,8 +166,10 @@ class Network:
         else:
             masks = [one.masks.cpu() for one in scored]
         for one, own in zip(scored, masks, strict=True):
-            for score, mask in zip(one.scores, own, strict=True):
-                yield Found(one.image, one.prompt, score, mask)
+            for place, (score, mask) in enumerate(zip(one.scores, own, strict=True)):
+                pointed = isinstance(images[one.image].prompts[one.prompt], Pointed)
+                logits = one.masks[place].cpu().numpy() if pointed else None
+                yield Found(one.image, one.prompt, score, mask, logits)
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
@@ -169,17 +188,14 @@ def _pairs(place: int, image: ImageInput) -> Iterator[Pair]:
             continue
         boxes = exemplars(prompt, width=image.width, height=image.height)
         if boxes or prompt.text is not None:
-            yield Pair(place, position, prompt.text or VISUAL_TEXT, boxes)
+            yield Pair(place, position, prompt.text or VISUAL_TEXT, boxes, image.floor)
 
 
-def _clicks(image: ImageInput, side: int) -> dict[int, tuple[Click, ...]]:
-    """The points of each mask prompt that has any, by its position."""
-    pointed = {
-        position: clicks(prompt, width=image.width, height=image.height, side=side)
-        for position, prompt in enumerate(image.prompts)
-        if isinstance(prompt, MaskPrompt)
-    }
-    return {position: points for position, points in pointed.items() if points}
+def _targets(place: int, image: ImageInput, side: int) -> Iterator[Target]:
+    for position, pointed in objects(image):
+        points = clicks(pointed, width=image.width, height=image.height, side=side)
+        embedding = image.pixels if isinstance(image.pixels, Embedding) else None
+        yield Target(place, position, embedding, points, pointed.multimask, pointed.previous)
 
 
 def load(

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from domain.prompts import PROMPTS_PER_PASS, ConceptPrompt, MaskPrompt, ModelLimits
-from workers.engine.coordinates import Click, Exemplar, clicks, exemplars
-from workers.engine.engine import Found, ImageInput, SquashJpegs
+from domain.prompts import PROMPTS_PER_PASS, ConceptPrompt, ModelLimits
+from workers.engine.coordinates import Exemplar, clicks, exemplars, objects
+from workers.engine.engine import Embedding, Found, ImageInput, Pointed, SquashJpegs
 
 VISUAL_TEXT = "visual"  # Sam3Processor's word for exemplar boxes without a text
 
@@ -75,12 +75,19 @@ class Reference:
         planes: Tensor = self._resize(torch.from_numpy(pixels).permute(2, 0, 1))
         return planes
 
-    def segment(self, images: Sequence[ImageInput], *, floor: float) -> list[list[Found]]:
+    def use_threads(self, count: int | None) -> None:
+        """It computes on a GPU."""
+
+    def embed(self, squashed: Sequence[Tensor]) -> list[Embedding]:
+        """The squashed pixels: the forward as published has the ViT in it."""
+        return [Embedding(one.to(self.device)) for one in squashed]
+
+    def segment(self, images: Sequence[ImageInput]) -> list[list[Found]]:
         """Masks of concepts and of clicks are logits, as the published post-processing has them."""
         with self._lock, torch.inference_mode(), self._autocast():
             return [
                 [
-                    *self._find_concepts(place, image, floor),
+                    *self._find_concepts(place, image),
                     *self._segment_clicks(place, image),
                 ]
                 for place, image in enumerate(images)
@@ -91,7 +98,7 @@ class Reference:
         lower = self._dtype != torch.float32
         return torch.autocast(self.device.type, dtype=self._dtype, enabled=lower)
 
-    def _find_concepts(self, place: int, image: ImageInput, floor: float) -> Iterator[Found]:
+    def _find_concepts(self, place: int, image: ImageInput) -> Iterator[Found]:
         pixels = self._pixels(image)
         asked = list(_queries(image))
         for start in range(0, len(asked), PROMPTS_PER_PASS):
@@ -101,12 +108,13 @@ class Reference:
             scores = output["pred_logits"].float().sigmoid()[..., 0]
             scores = (scores * output["presence_logit_dec"].float().sigmoid()).cpu()
             for row, query in enumerate(queries):
-                for chosen in (scores[row] >= floor).nonzero()[:, 0].tolist():
+                for chosen in (scores[row] >= image.floor).nonzero()[:, 0].tolist():
                     mask = output["pred_masks"][row, chosen].float().cpu()
                     yield Found(place, query.prompt, float(scores[row, chosen]), mask)
 
     def _pixels(self, image: ImageInput) -> Tensor:
-        pixels: Tensor = self._normalise(image.squashed.to(self.device))
+        squashed = image.pixels if isinstance(image.pixels, Tensor) else image.pixels.features
+        pixels: Tensor = self._normalise(squashed.to(self.device))
         return pixels
 
     def _collate(self, pixels: Tensor, queries: Sequence[_Query]) -> Any:
@@ -124,16 +132,16 @@ class Reference:
         return copy_data_to_device(batch, self.device)
 
     def _segment_clicks(self, place: int, image: ImageInput) -> Iterator[Found]:
-        prompts = {n: one for n, one in enumerate(image.prompts) if isinstance(one, MaskPrompt)}
-        if not prompts:
+        asked = dict(objects(image))
+        if not asked:
             return
         side = self._model.inst_interactive_predictor.model.low_res_mask_size
         state = self._click_state(image, side)
-        for position, prompt in prompts.items():
-            points = clicks(prompt, width=image.width, height=image.height, side=side)
-            if points:
-                score, mask = self._predict(state, points)
-                yield Found(place, position, score, mask)
+        for position, pointed in asked.items():
+            points = clicks(pointed, width=image.width, height=image.height, side=side)
+            score, mask, logits = self._predict(state, pointed, np.array(points, np.float32))
+            wanted = isinstance(image.prompts[position], Pointed)
+            yield Found(place, position, score, mask, logits if wanted else None)
 
     def _click_state(self, image: ImageInput, side: int) -> dict[str, Any]:
         """As Sam3Processor.set_image, but for an original of the masks' own size: the predictor
@@ -144,17 +152,22 @@ class Reference:
         levels[0], levels[1] = decoder.conv_s0(levels[0]), decoder.conv_s1(levels[1])
         return {"backbone_out": seen, "original_height": side, "original_width": side}
 
-    def _predict(self, state: dict[str, Any], points: Sequence[Click]) -> tuple[float, Tensor]:
-        """Of three candidates the one with the highest predicted IoU, which is the score."""
-        masks, scores, _ = self._model.predict_inst(
+    def _predict(
+        self, state: dict[str, Any], pointed: Pointed, points: np.ndarray
+    ) -> tuple[float, Tensor, np.ndarray]:
+        """Of the candidates the one with the highest predicted IoU, which is the score; its mask
+        with small holes filled, and as the network gave it."""
+        previous = pointed.previous
+        masks, scores, logits = self._model.predict_inst(
             state,
-            point_coords=np.array([point[:2] for point in points], dtype=np.float32),
-            point_labels=np.array([point[2] for point in points], dtype=np.int32),
-            multimask_output=True,
+            point_coords=points[:, :2],
+            point_labels=points[:, 2].astype(np.int32),
+            mask_input=None if previous is None else previous[None],
+            multimask_output=pointed.multimask,
             return_logits=True,
         )
         best = int(scores.argmax())
-        return float(scores[best]), torch.from_numpy(masks[best]).float()
+        return float(scores[best]), torch.from_numpy(masks[best]).float(), logits[best]
 
 
 def _queries(image: ImageInput) -> Iterator[_Query]:

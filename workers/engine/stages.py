@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from domain.annotations import ImageOutcome, Instance, failure
-from domain.errors import ImageError, ImageErrorCode
+from domain.errors import ImageError
 from domain.prompts import ConceptPrompt, Prompt
 from workers.engine.decoding import decode
 from workers.engine.engine import Engine, Found, ImageInput
+from workers.engine.halving import halving
 from workers.engine.jpeg_on_device import DeviceJpeg, suits
 from workers.engine.mask_encoding import EncodedMask, encode, encode_changes
 from workers.engine.mask_resizing import resize
@@ -76,7 +76,7 @@ class Stages:
         decoded = decode(data, max_pixels=self._max_pixels)
         height, width, _ = decoded.pixels.shape
         squashed = self._engine.squash(decoded.pixels)
-        return ImageInput(squashed, width, height, prompts), decoded.orientation
+        return ImageInput(squashed, width, height, prompts, self._floor), decoded.orientation
 
     def compute(self, batch: Sequence[Prepared]) -> list[Computed]:
         started = perf_counter()
@@ -88,22 +88,12 @@ class Stages:
         ]
 
     def _segment(self, batch: Sequence[Prepared]) -> list[list[Found] | ImageError]:
-        """Halves a batch that is too large for the memory, down to single images."""
-        try:
-            return self._segment_at_once(batch)
-        except torch.OutOfMemoryError:
-            pass  # retried below, where no traceback holds the tensors any more
-        if self._engine.device.type == "cuda":
-            torch.cuda.empty_cache()
-        if len(batch) == 1:
-            return [self._out_of_memory()]
-        half = len(batch) // 2
-        return self._segment(batch[:half]) + self._segment(batch[half:])
+        return halving(self._segment_at_once, batch, device=self._engine.device)
 
     def _segment_at_once(self, batch: Sequence[Prepared]) -> list[list[Found] | ImageError]:
         images = self._images(batch)
         usable = [image for image in images if isinstance(image, ImageInput)]
-        found = iter(self._engine.segment(usable, floor=self._floor) if usable else ())
+        found = iter(self._engine.segment(usable) if usable else ())
         return [next(found) if isinstance(image, ImageInput) else image for image in images]
 
     def _images(self, batch: Sequence[Prepared]) -> list[ImageInput | ImageError]:
@@ -122,7 +112,7 @@ class Stages:
     ) -> ImageInput | ImageError:
         """What the device refuses, Pillow decodes, or says why it cannot."""
         if squashed is not None:
-            return ImageInput(squashed, jpeg.width, jpeg.height, prompts)
+            return ImageInput(squashed, jpeg.width, jpeg.height, prompts, self._floor)
         try:
             return self._decode(jpeg.data, prompts)[0]
         except ImageError as error:
@@ -151,7 +141,7 @@ class Stages:
         """By prompt, best first. One full-size mask exists at a time."""
         task, image = prepared.task, prepared.image
         for one in sorted(found, key=lambda one: (one.prompt, -one.score)):
-            encoded = _encode(one.mask, width=image.width, height=image.height)
+            encoded = encode_found(one, width=image.width, height=image.height)
             if encoded is None:
                 continue
             yield Instance(
@@ -172,12 +162,9 @@ class Stages:
             and sum(one.prompt == position for one in found) >= enough
         )
 
-    def _out_of_memory(self) -> ImageError:
-        message = f"not enough memory on {self._engine.device} for this image alone"
-        return ImageError(ImageErrorCode.OUT_OF_MEMORY, message)
 
-
-def _encode(mask: Tensor | np.ndarray, *, width: int, height: int) -> EncodedMask | None:
+def encode_found(found: Found, *, width: int, height: int) -> EncodedMask | None:
+    mask = found.mask
     if isinstance(mask, np.ndarray):
         return encode_changes(mask, width=width, height=height)
     crop = resize(mask.numpy(), width=width, height=height)

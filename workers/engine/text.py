@@ -16,7 +16,8 @@ class TextEncoder:
     """Features of a text, L x C for its L tokens (start and end included), no padding.
 
     transformers pads to 32 tokens and masks the padding. The encoder is causal and whatever
-    reads its output skips the padding, so leaving it out changes no result.
+    reads its output skips the padding, so leaving it out changes no result. What is longer is
+    cut, as by Meta's tokenizer (a job's texts are checked long before).
     """
 
     def __init__(self, encoder: Any, projection: Any, tokenizer_json: str) -> None:
@@ -44,13 +45,14 @@ class TextEncoder:
             self._cache.popitem(last=False)
 
     def _compute(self, texts: Sequence[str]) -> list[Tensor]:
-        ids = [self._tokenizer.encode(text).ids for text in texts]
-        for text, tokens in zip(texts, ids, strict=True):
-            if len(tokens) > self._limit:
-                raise ValueError(f"{text[:40]!r}: {len(tokens)} tokens, at most {self._limit}")
+        ids = [self._tokens(text) for text in texts]
         longest = max(map(len, ids))
         padded = torch.tensor([tokens + tokens[-1:] * (longest - len(tokens)) for tokens in ids])
         hidden = self._encoder(padded.to(self._encoder.device)).last_hidden_state
         features = self._projection(hidden)
         # Cloned: a slice would keep the whole batch alive for as long as one text is cached.
         return [row[: len(tokens)].clone() for row, tokens in zip(features, ids, strict=True)]
+
+    def _tokens(self, text: str) -> list[int]:
+        tokens: list[int] = self._tokenizer.encode(text).ids
+        return tokens if len(tokens) <= self._limit else [*tokens[: self._limit - 1], tokens[-1]]

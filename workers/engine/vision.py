@@ -143,17 +143,36 @@ class Neck(nn.Module):
         return tuple(level(features) for level in list(self.levels)[:-1])
 
 
-class _NeckLevel(nn.Module):
-    """Sam3FPNLayer, with the 1x1 projection folded into the transposed convolution before it."""
+class TrackerNeck(nn.Module):
+    """The tracker's own neck on the same ViT features, as Sam3TrackerModel.get_image_embeddings:
+    fine levels projected, the coarse one marked as coming from a single image."""
 
-    def __init__(self, stock: Any) -> None:
+    def __init__(self, tracker: Any) -> None:
+        super().__init__()
+        decoder = tracker.mask_decoder
+        fine, middle, coarse = tracker.vision_encoder.neck.fpn_layers
+        self.fine = _NeckLevel(fine, decoder.conv_s0)
+        self.middle = _NeckLevel(middle, decoder.conv_s1)
+        self.coarse = _NeckLevel(coarse)
+        self.alone = nn.Parameter(tracker.no_memory_embedding.view(1, -1, 1, 1))
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """From fine to coarse, each B x C x H x W."""
+        return self.fine(features), self.middle(features), self.coarse(features) + self.alone
+
+
+class _NeckLevel(nn.Module):
+    """Sam3FPNLayer, with the 1x1 projection folded into the transposed convolution before it, and
+    one that may come `after` into the last convolution."""
+
+    def __init__(self, stock: Any, after: Any = None) -> None:
         super().__init__()
         before = list(stock.scale_layers)
         projection = stock.proj1
         if before and isinstance(before[-1], nn.ConvTranspose2d):
             projection = _folded(before.pop(), projection)
         self.resize = nn.Sequential(*before, projection)
-        self.smooth = stock.proj2
+        self.smooth = _followed(stock.proj2, after) if after else stock.proj2
 
     def forward(self, features: Tensor) -> Tensor:
         smooth: Tensor = self.smooth(self.resize(features))
@@ -171,6 +190,20 @@ def _folded(upsampling: Any, projection: Any) -> nn.ConvTranspose2d:
     return folded
 
 
+def _followed(convolution: Any, projection: Any) -> nn.Conv2d:
+    """P (K x + b) + c = (P K) x + (P b + c): of 256 channels only those that P keeps are made."""
+    weight = projection.weight[:, :, 0, 0]
+    followed = nn.Conv2d(
+        convolution.in_channels,
+        projection.out_channels,
+        convolution.kernel_size,
+        padding=convolution.padding,
+    )
+    followed.weight = nn.Parameter(torch.einsum("om,miab->oiab", weight, convolution.weight))
+    followed.bias = nn.Parameter(weight @ convolution.bias + projection.bias)
+    return followed
+
+
 def _tiled(position: Tensor, side: int) -> Tensor:
     """Position embeddings, 1 x (p p) x C, repeated (not stretched) to 1 x side x side x C, as in
     Sam3ViTEmbeddings._tile_position_embeddings."""
@@ -178,12 +211,3 @@ def _tiled(position: Tensor, side: int) -> Tensor:
     times = -(-side // pretrained)
     square = position.detach().view(1, pretrained, pretrained, -1)
     return square.repeat(1, times, times, 1)[:, :side, :side].contiguous()
-
-
-def tracker_levels(features: Tensor, *, tracker: Any) -> tuple[Tensor, ...]:
-    """The tracker's own neck on the same ViT features, as Sam3TrackerModel.get_image_embeddings:
-    fine levels projected, the coarse one marked as coming from a single image."""
-    fine, middle, coarse = (layer(features) for layer in tracker.vision_encoder.neck.fpn_layers)
-    decoder = tracker.mask_decoder
-    alone = tracker.no_memory_embedding.view(1, -1, 1, 1)
-    return decoder.conv_s0(fine), decoder.conv_s1(middle), coarse + alone

@@ -122,9 +122,9 @@ def _run(
     """Every step on black images; a floor of 0 keeps every query."""
     device = next(stages.vit.parameters()).device
     features = stages.see(torch.zeros(images, 3, image_size, image_size, device=device))
-    asked = [Pair(number % images, number, _PROMPT) for number in range(pairs)]
+    asked = [Pair(number % images, number, _PROMPT, floor=floor) for number in range(pairs)]
     sizes = PassSizes(images, max(1, pairs), mask_pairs)
-    for _ in stages.find(features, asked, floor=floor, sizes=sizes):
+    for _ in stages.find(features, asked, sizes=sizes):
         pass
 
 

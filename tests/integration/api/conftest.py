@@ -1,6 +1,7 @@
 """The API on a real database and a real folder store, called in process."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,22 +44,23 @@ def job_body(**changes: Any) -> dict[str, Any]:
     return {**body, **changes}
 
 
-@pytest.fixture
-def settings(database_url: str, tmp_path: Path) -> Settings:
-    return Settings(
-        database_url=SecretStr(database_url),
-        broker_url=SecretStr("redis://127.0.0.1:1/0"),
-        object_store=(tmp_path / "objects").as_uri(),
-        signing_secret=SecretStr("of this test"),
-        allowed_sources=["s3://photos"],
-        allowed_outputs=["s3://results/team"],
-        models=["demo-sam3", "facebook/sam3"],
-        max_upload_bytes=3 * 2**20,
-    )
+def settings_for(database_url: str, folder: Path, **changes: Any) -> Settings:
+    values: dict[str, Any] = {
+        "database_url": SecretStr(database_url),
+        "broker_url": SecretStr("redis://127.0.0.1:1/0"),
+        "object_store": (folder / "objects").as_uri(),
+        "signing_secret": SecretStr("of this test"),
+        "allowed_sources": ["s3://photos"],
+        "allowed_outputs": ["s3://results/team"],
+        "models": ["demo-sam3", "facebook/sam3"],
+        "max_upload_bytes": 3 * 2**20,
+    }
+    return Settings(**{**values, **changes})
 
 
-@pytest.fixture
-def api(settings: Settings) -> Iterator[Api]:
+@contextmanager
+def opened_api(settings: Settings) -> Iterator[Api]:
+    """With an admin and two users."""
     database = Database(settings.database_url.get_secret_value(), pool_size=2)
     secrets = {name: new_secret() for name in ("admin", "alice", "bob")}
     with database.begin() as connection:
@@ -71,3 +73,14 @@ def api(settings: Settings) -> Iterator[Api]:
     with TestClient(app, raise_server_exceptions=False) as client:
         yield Api(client, database, settings, **headers, alice_id=ids["alice"])
     database.dispose()
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    return settings_for(database_url, tmp_path)
+
+
+@pytest.fixture
+def api(settings: Settings) -> Iterator[Api]:
+    with opened_api(settings) as api:
+        yield api

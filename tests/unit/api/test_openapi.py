@@ -9,7 +9,17 @@ from pydantic import SecretStr
 from api.app import create_app
 from storage.settings import Settings
 
-PUBLIC = {"/", "/healthz", "/readyz", "/v1/downloads/{token}"}
+PUBLIC = {
+    *("/", "/healthz", "/info", "/metrics", "/readiness", "/readyz"),
+    *("/model/clear", "/v1/downloads/{token}"),
+}
+NO_JSON = {"/metrics", "/v1/downloads/{token}"}
+READINESS = {"/readiness", "/readyz"}
+SINGLE_IMAGES = {
+    *("/sam3/concept_segment", "/sam3/visual_segment", "/sam3/embed_image"),
+    *("/workflows/run", "/infer/workflows", "/model/clear"),
+    *("/{workspace}/workflows/{workflow_id}", "/infer/workflows/{workspace}/{workflow_id}"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +47,14 @@ def test_every_route_says_what_it_answers(schema: dict[str, Any]) -> None:
         good = [r for status, r in operation["responses"].items() if status.startswith("2")]
         assert len(good) == 1, (method, path)
         content = good[0]["content"]
-        if path != "/v1/downloads/{token}":
+        if path not in NO_JSON:
             assert content["application/json"]["schema"].get("$ref"), (method, path)
 
 
-def test_every_error_is_a_problem(schema: dict[str, Any]) -> None:
+def test_every_error_under_v1_is_a_problem(schema: dict[str, Any]) -> None:
     for path, method, operation in operations(schema):
         for status, response in operation["responses"].items():
-            if status.startswith("2") or path == "/readyz":
+            if status.startswith("2") or path in READINESS | SINGLE_IMAGES:
                 continue
             content = response["content"]
             assert list(content) == ["application/problem+json"], (method, path, status)
@@ -52,10 +62,30 @@ def test_every_error_is_a_problem(schema: dict[str, Any]) -> None:
     assert "HTTPValidationError" not in schema["components"]["schemas"]
 
 
+def test_every_error_of_a_single_image_is_json_of_a_declared_shape(schema: dict[str, Any]) -> None:
+    shapes = {"400": "Refusal", "401": "Unauthorized", "405": "WrongMethod", "422": "FieldRefusals"}
+    for path in SINGLE_IMAGES:
+        operation = schema["paths"][path]["post"]
+        assert {"401", "405", "413", "500", "503"} <= set(operation["responses"])
+        for status, response in operation["responses"].items():
+            if status != "200":
+                (media_type,) = response["content"]
+                name = response["content"][media_type]["schema"]["$ref"].rpartition("/")[2]
+                assert media_type == "application/json"
+                assert name in {shapes.get(status, "Refusal"), "WorkflowRefusal"}
+
+
+def test_a_single_images_key_may_be_in_query_or_header(schema: dict[str, Any]) -> None:
+    for path in SINGLE_IMAGES - {"/model/clear"}:
+        security = schema["paths"][path]["post"]["security"]
+        assert security == [{"APIKeyQuery": []}, {"HTTPBearer": []}]
+
+
 def test_every_route_under_v1_declares_its_key_and_common_errors(schema: dict[str, Any]) -> None:
     for path, method, operation in operations(schema):
         if path in PUBLIC:
             assert "security" not in operation
+        if path in PUBLIC | SINGLE_IMAGES:
             continue
         assert operation["security"] == [{"HTTPBearer": []}], (method, path)
         assert {"401", "422", "503"} <= set(operation["responses"]), (method, path)

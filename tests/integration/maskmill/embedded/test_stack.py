@@ -19,7 +19,7 @@ from tests.integration.maskmill.embedded import stand_in_up
 from tests.integration.maskmill.embedded.test_supervisor import is_gone
 from tests.services import REPOSITORY, driver_url, wait_until
 
-CHILDREN = {"postgres", "valkey", "api", "dispatcher", "planner", "bulk"}
+CHILDREN = {"postgres", "valkey", "api", "dispatcher", "planner", "bulk", "interactive"}
 
 
 class Up:
@@ -117,7 +117,7 @@ def test_up_stops_every_child_in_order_and_says_so(up: Up, number: signal.Signal
         "Stopped",
     ]
     assert all(is_gone(child) for child in children)
-    for name in ("dispatcher", "planner", "bulk"):
+    for name in ("dispatcher", "planner", "bulk", "interactive"):
         assert "finished" in (up.data / "logs" / f"{name}.log").read_text()
     assert "database system is shut down" in (up.data / "logs" / "postgres.log").read_text()
 

@@ -187,7 +187,7 @@ def images(network: Network) -> list[ImageInput]:
         image = scene.image.crop((0, 0, scene.image.width - 17 * seed, scene.image.height))
         prompts = tuple(_prompt(random, image.size, kind=k % 3) for k in range(count))
         squashed = network.squash(np.array(image))
-        found.append(ImageInput(squashed, image.width, image.height, prompts))
+        found.append(ImageInput(squashed, image.width, image.height, prompts, 0.0))
     return found
 
 
@@ -220,7 +220,7 @@ def pairs_of(inputs: list[ImageInput]) -> list[Pair]:
 @torch.inference_mode()
 def trace(both: Twins, image: ImageInput, pair: Pair) -> Trace:
     with _watched(both.stock) as seen:
-        pixel_values = both.network._preprocessing.normalise(image.squashed[None])
+        pixel_values = both.network._preprocessing.normalise(image.pixels[None])
         output = both.stock(pixel_values=pixel_values, **_prompt_inputs(both, pair))
     encoder = seen["detr_encoder"]
     geometry = seen.get("geometry_encoder")

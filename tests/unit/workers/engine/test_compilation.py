@@ -36,7 +36,7 @@ def scenes(network: Network, *, images: int, prompts: int) -> list[ImageInput]:
         texts = (TEXTS[(seed + number) % len(TEXTS)] for number in range(prompts))
         pixels = np.array(draw_scene(seed, size=128).image)
         asked = tuple(ConceptPrompt(text) for text in texts)
-        found.append(ImageInput(network.squash(pixels), 128, 128, asked))
+        found.append(ImageInput(network.squash(pixels), 128, 128, asked, 0.0))
     return found
 
 
@@ -53,14 +53,14 @@ def test_two_graphs_a_stage_serve_every_batch_size_and_prompt_length() -> None:
     plain, compiled = twins("three levels").network, twins("three levels").network
     warm_up.compile_stages(compiled._concepts, backend="eager")
     for images, prompts in ((2, 2), (1, 2), (1, 1)):  # as warm_up does
-        compiled.segment(scenes(compiled, images=images, prompts=prompts), floor=0.0)
+        compiled.segment(scenes(compiled, images=images, prompts=prompts))
     warm = counters["stats"]["unique_graphs"]
     assert warm >= len(warm_up._STEPS)
     for images, prompts in ((3, 3), (1, 5), (5, 1), (4, 6), (1, 1), (2, 9), (7, 2)):
         inputs = scenes(compiled, images=images, prompts=prompts)
-        expected = plain.segment(inputs, floor=0.0)
+        expected = plain.segment(inputs)
         assert sum(map(len, expected)) == images * prompts * plain.limits.queries
-        assert_same(compiled.segment(inputs, floor=0.0), expected)
+        assert_same(compiled.segment(inputs), expected)
     assert counters["stats"]["unique_graphs"] <= MOST_GRAPHS
     assert not counters["graph_break"]
     assert not counters["recompile_limit"]

@@ -34,8 +34,8 @@ def test_a_float8_network_finds_the_same_instances(network: Network) -> None:
     assert rough.details == "bfloat16 with a float8 ViT"
     prompts = (ConceptPrompt("star"), ConceptPrompt("red"), ConceptPrompt("dog"))
     for seed in range(2):
-        image = ImageInput(network.squash(np.array(draw_scene(seed).image)), 512, 512, prompts)
-        expected, ours = (one.segment([image], floor=0.5)[0] for one in (network, rough))
+        image = ImageInput(network.squash(np.array(draw_scene(seed).image)), 512, 512, prompts, 0.5)
+        expected, ours = (one.segment([image])[0] for one in (network, rough))
         assert len(ours) == len(expected) > 0
         for one, other in zip(ours, expected, strict=True):
             assert abs(one.score - other.score) < 0.05

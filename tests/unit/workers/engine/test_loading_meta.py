@@ -66,8 +66,8 @@ def look(engine: Engine) -> list[Found]:
         MaskPrompt(Box(*scene.objects[1].box)),
         MaskPrompt(None, (Point(100, 100),)),
     )
-    image = ImageInput(engine.squash(np.array(scene.image)), width, height, prompts)
-    return engine.segment([image], floor=0.3)[0]
+    image = ImageInput(engine.squash(np.array(scene.image)), width, height, prompts, 0.3)
+    return engine.segment([image])[0]
 
 
 @pytest.mark.parametrize("wrap", [False, True])

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,19 +13,24 @@ from domain.prompts import ConceptPrompt, MaskPrompt, Prompt
 from maskmill.sample_scenes import Scene, draw_scene
 from tests.unit.workers.engine.masks import iou
 from workers.engine import text
-from workers.engine.engine import Found, ImageInput
+from workers.engine.engine import Embedding, Found, ImageInput, Pointed
 from workers.engine.network import Network
 from workers.engine.text import TextEncoder
 
 DEMO = "workers/engine/demo_sam3"
 
 
-def input_of(network: Network, image: Image.Image, *prompts: Prompt) -> ImageInput:
-    return ImageInput(network.squash(np.array(image)), image.width, image.height, prompts)
+def input_of(
+    network: Network, image: Image.Image, *prompts: Prompt | Pointed, floor: float = 0.5
+) -> ImageInput:
+    squashed = network.squash(np.array(image))
+    return ImageInput(squashed, image.width, image.height, prompts, floor)
 
 
-def segment(network: Network, scene: Scene, *prompts: Prompt, floor: float = 0.5) -> list[Found]:
-    return network.segment([input_of(network, scene.image, *prompts)], floor=floor)[0]
+def segment(
+    network: Network, scene: Scene, *prompts: Prompt | Pointed, floor: float = 0.5
+) -> list[Found]:
+    return network.segment([input_of(network, scene.image, *prompts, floor=floor)])[0]
 
 
 def small(mask: np.ndarray, side: int = 64) -> np.ndarray:
@@ -171,11 +177,11 @@ def test_images_in_a_batch_do_not_change_each_other(network: Network) -> None:
             MaskPrompt(Box(*thing.box), (Point(*thing.centre),)),
             *(ConceptPrompt(colour) for colour in ("red", "blue", "green", "yellow")),
         )
-        inputs.append(input_of(network, scene.image, *prompts))
-    together = network.segment(inputs, floor=0.2)
+        inputs.append(input_of(network, scene.image, *prompts, floor=0.2))
+    together = network.segment(inputs)
     assert sum(map(len, together)) > 6
     for batched, alone in zip(together, inputs, strict=True):
-        (expected,) = network.segment([alone], floor=0.2)
+        (expected,) = network.segment([alone])
         assert [one.prompt for one in batched] == [one.prompt for one in expected]
         for one, other in zip(batched, expected, strict=True):
             assert one.score == pytest.approx(other.score, abs=1e-4)
@@ -184,7 +190,7 @@ def test_images_in_a_batch_do_not_change_each_other(network: Network) -> None:
 
 def test_every_mask_comes_with_the_place_of_its_image(network: Network) -> None:
     inputs = [input_of(network, draw_scene(s).image, ConceptPrompt("shape")) for s in range(3)]
-    for place, found in enumerate(network.segment(inputs, floor=0.2)):
+    for place, found in enumerate(network.segment(inputs)):
         assert {one.image for one in found} <= {place}
 
 
@@ -248,6 +254,141 @@ def test_the_text_cache_is_bounded(network: Network, monkeypatch: pytest.MonkeyP
     assert list(encoder._cache) == ["red 7", "red 8", "red 9"]
 
 
-def test_a_text_that_the_network_would_cut_is_an_error(network: Network) -> None:
-    with pytest.raises(ValueError, match="42 tokens, at most 32"):
-        segment(network, draw_scene(0), ConceptPrompt(" ".join(["red"] * 40)))
+def test_a_text_longer_than_the_network_reads_is_cut_and_keeps_its_end(network: Network) -> None:
+    encoder = fresh_text_encoder(network)
+    limit = network.limits.text_tokens
+    whole, longer = (encoder._tokens(" ".join(["red"] * words)) for words in (limit - 2, 40))
+    assert longer == whole
+    assert longer[-1] == encoder._tokens("red")[-1]
+    found = segment(network, draw_scene(0), ConceptPrompt("star " + "shape " * 40), floor=0.0)
+    assert len(found) == network.limits.queries
+
+
+def embedded(network: Network, scene: Scene) -> Embedding:
+    (embedding,) = network.embed([network.squash(np.array(scene.image))])
+    return embedding
+
+
+def assert_same(ours: list[Found], theirs: list[Found]) -> None:
+    assert [one.prompt for one in ours] == [one.prompt for one in theirs]
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.score == pytest.approx(other.score, abs=1e-5)
+        assert torch.allclose(one.mask, other.mask, atol=1e-3)
+
+
+def test_an_embedding_answers_as_its_image_does_and_spares_the_vit(
+    network: Network, count_rows: Callable[[str], list[int]]
+) -> None:
+    scenes = [draw_scene(seed) for seed in range(3)]
+    prompts = (ConceptPrompt("shape"), Pointed((Point(*scenes[0].objects[0].centre),)))
+    seen = [input_of(network, scene.image, *prompts) for scene in scenes]
+    expected = network.segment(seen)
+    embeddings = network.embed([image.pixels for image in seen])
+    calls = count_rows("vit.forward")
+    recalled = [replace(one, pixels=e) for one, e in zip(seen, embeddings, strict=True)]
+    mixed = [recalled[0], seen[1], recalled[2]]
+    for images, rows in ((recalled, 0), (mixed, 1)):
+        calls.clear()
+        for ours, theirs in zip(network.segment(images), expected, strict=True):
+            assert_same(ours, theirs)
+        assert sum(calls) == rows
+
+
+def test_images_are_embedded_a_pass_at_a_time(
+    network: Network, count_rows: Callable[[str], list[int]]
+) -> None:
+    squashed = [network.squash(np.array(draw_scene(seed).image)) for seed in range(6)]
+    calls = count_rows("vit.forward")
+    embeddings = network.embed(squashed)
+    assert calls == [network.images_per_batch, 6 - network.images_per_batch]
+    for one in embeddings:
+        assert one.byte_count == one.features.untyped_storage().nbytes()  # and no other's
+
+
+def test_an_embedding_that_went_to_the_host_and_back_says_the_same(network: Network) -> None:
+    scene = draw_scene(0)
+    there = embedded(network, scene).to(torch.device("cpu")).to(network.device)
+    image = replace(input_of(network, scene.image, ConceptPrompt("star")), pixels=there)
+    assert_same(network.segment([image])[0], segment(network, scene, ConceptPrompt("star")))
+
+
+def test_every_image_of_a_batch_has_a_floor_of_its_own(network: Network) -> None:
+    scene = draw_scene(0)
+    floors = (0.0, 0.3, 0.9, 1.1)
+    images = [input_of(network, scene.image, ConceptPrompt("star"), floor=f) for f in floors]
+    every, *rest = network.segment(images)
+    assert len(every) == network.limits.queries
+    assert [len(found) for found in rest] == [
+        sum(one.score >= floor for one in every) for floor in floors[1:]
+    ]
+    assert len(rest[0]) > len(rest[2]) == 0
+
+
+def test_pointed_prompts_of_every_form_get_one_mask_each_in_one_request(network: Network) -> None:
+    scene = draw_scene(0)
+    thing = scene.objects[0]
+    prompts = (
+        Pointed((Point(*thing.centre),)),
+        Pointed(box=thing.box),
+        Pointed((Point(*thing.centre),), thing.box, multimask=False),
+        Pointed((Point(*thing.centre), Point(3, 3, positive=False))),
+        Pointed((Point(*thing.centre, positive=False),)),
+        Pointed((Point(-40, 9000),)),
+        Pointed(box=(400.5, 300.0, -20.0, -10.0)),
+        Pointed(),
+    )
+    found = segment(network, scene, *prompts, floor=1.1)
+    assert sorted(one.prompt for one in found) == list(range(len(prompts)))
+    for one in found:
+        assert one.logits is not None
+        assert np.array_equal(one.logits, one.mask.numpy())
+        if one.prompt < 4:
+            assert iou(one.mask.numpy() > 0, small(thing.mask)) > 0.6
+
+
+def test_an_earlier_answer_takes_part_in_the_next(network: Network) -> None:
+    """That it does so as in transformers is for test_savings; the demo network heeds it little."""
+    scene = draw_scene(0)
+    thing, other = scene.objects[:2]
+    (earlier,) = segment(network, scene, Pointed(box=thing.box))
+    click = Pointed((Point(*thing.centre), Point(*other.centre, positive=False)))
+    alone, refined = segment(network, scene, click, replace(click, previous=earlier.logits))
+    assert not torch.equal(refined.mask, alone.mask)
+    assert iou(refined.mask.numpy() > 0, small(thing.mask)) > 0.8
+
+
+def test_a_second_click_on_an_embedding_finds_the_first_ones_levels(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    neck = network._clicks._neck
+    original = neck.forward
+    monkeypatch.setattr(neck, "forward", lambda x: calls.append(len(x)) or original(x))
+    scenes = [draw_scene(seed) for seed in range(2)]
+    embeddings = [embedded(network, scene) for scene in scenes]
+    for _ in range(3):
+        for scene, embedding in zip(scenes, embeddings, strict=True):
+            click = Pointed((Point(*scene.objects[0].centre),))
+            image = input_of(network, scene.image, click)
+            (ours,) = network.segment([replace(image, pixels=embedding)])
+            assert_same(ours, network.segment([image])[0])
+    assert len(calls) == 2 + 6  # images without an embedding are not remembered
+    for _ in range(20):
+        network.segment([replace(image, pixels=embedded(network, scenes[0]))])
+    assert len(network._clicks._remembered) == 8
+
+
+def test_threads_are_those_of_the_network_alone_and_can_be_had_back(network: Network) -> None:
+    def now() -> int:
+        image = input_of(network, draw_scene(0, size=64).image, ConceptPrompt("star"))
+        network.segment([image])
+        return network._thread.submit(torch.get_num_threads).result()
+
+    here, usual = torch.get_num_threads(), now()
+    try:
+        network.use_threads(usual + 1)
+        assert now() == usual + 1
+        assert torch.get_num_threads() == here
+    finally:
+        network.use_threads(None)
+    assert now() == usual

@@ -64,11 +64,11 @@ def watch_batches(network: Network, monkeypatch: pytest.MonkeyPatch, memory: int
     sizes: list[int] = []
     original = network.segment
 
-    def segment(images: Sequence[ImageInput], *, floor: float) -> list[list[Found]]:
+    def segment(images: Sequence[ImageInput]) -> list[list[Found]]:
         sizes.append(len(images))
         if len(images) > memory:
             raise torch.OutOfMemoryError
-        return original(images, floor=floor)
+        return original(images)
 
     monkeypatch.setattr(network, "segment", segment)
     return sizes
@@ -196,7 +196,7 @@ def test_an_exception_of_the_tasks_reaches_the_caller_after_the_images_before(
 def test_an_exception_of_the_network_reaches_the_caller(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(images: Sequence[ImageInput], *, floor: float) -> list[list[Found]]:
+    def fail(images: Sequence[ImageInput]) -> list[list[Found]]:
         raise RuntimeError("device lost")
 
     monkeypatch.setattr(network, "segment", fail)
@@ -381,10 +381,10 @@ def test_an_image_too_large_for_the_memory_alone_is_recorded_and_the_rest_is_don
 ) -> None:
     original = network.segment
 
-    def segment(images: Sequence[ImageInput], *, floor: float) -> list[list[Found]]:
+    def segment(images: Sequence[ImageInput]) -> list[list[Found]]:
         if any(image.width == 13 for image in images):
             raise torch.OutOfMemoryError
-        return original(images, floor=floor)
+        return original(images)
 
     monkeypatch.setattr(network, "segment", segment)
     outcomes = list(pipeline_of(network).run(plain(side) for side in range(10, 18)))
@@ -399,7 +399,7 @@ def test_prompts_that_fill_the_queries_are_flagged_as_saturated(
     mask = torch.full((64, 64), 0.4)
     counts = {0: 28, 1: 29, 2: 30}  # 0.95 x 30 queries are 28.5
 
-    def segment(images: Sequence[ImageInput], *, floor: float) -> list[list[Found]]:
+    def segment(images: Sequence[ImageInput]) -> list[list[Found]]:
         return [[Found(0, prompt, 0.9, mask) for prompt in counts for _ in range(counts[prompt])]]
 
     monkeypatch.setattr(network, "segment", segment)
@@ -411,7 +411,7 @@ def test_prompts_that_fill_the_queries_are_flagged_as_saturated(
 
 
 def test_an_empty_mask_is_no_instance(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    def segment(images: Sequence[ImageInput], *, floor: float) -> list[list[Found]]:
+    def segment(images: Sequence[ImageInput]) -> list[list[Found]]:
         return [[Found(0, 0, 0.9, torch.full((64, 64), -0.4))]]
 
     monkeypatch.setattr(network, "segment", segment)

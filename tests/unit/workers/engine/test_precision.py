@@ -27,9 +27,11 @@ def prompts_of(scene: Scene) -> tuple[ConceptPrompt, ...]:
     return (*texts, *boxes)
 
 
-def input_of(network: Network, scene: Scene, prompts: tuple[Prompt, ...]) -> ImageInput:
+def input_of(
+    network: Network, scene: Scene, prompts: tuple[Prompt, ...], *, floor: float = 0.0
+) -> ImageInput:
     width, height = scene.image.size
-    return ImageInput(network.squash(np.array(scene.image)), width, height, prompts)
+    return ImageInput(network.squash(np.array(scene.image)), width, height, prompts, floor)
 
 
 def overlap(one: Found, other: Found) -> float:
@@ -48,7 +50,7 @@ def test_bfloat16_finds_the_same_instances(network: Network, bfloat16: Network) 
         scene = draw_scene(seed)
         asked = prompts_of(scene)
         exact, rounded = (
-            one.segment([input_of(one, scene, asked)], floor=0.0)[0] for one in (network, bfloat16)
+            one.segment([input_of(one, scene, asked)])[0] for one in (network, bfloat16)
         )
         for one, other in zip(exact, rounded, strict=True):  # query by query
             assert one.prompt == other.prompt
@@ -68,7 +70,7 @@ def test_weights_are_in_bfloat16_but_for_texts_exemplars_and_clicks(bfloat16: Ne
     halved = (stages.vit, stages.neck, stages.encoder, stages.decoder, stages.mask_decoder)
     assert parameters(*halved) == {torch.bfloat16}
     text = stages.text_encoder
-    exact = (text._encoder, text._projection, stages.exemplar_encoder, bfloat16._tracker)
+    exact = (text._encoder, text._projection, stages.exemplar_encoder, bfloat16._clicks._tracker)
     assert parameters(*exact) == {torch.float32}
 
 
@@ -88,12 +90,12 @@ def test_texts_exemplars_and_clicks_are_computed_in_float32(bfloat16: Network) -
     watched = (
         stages.text_encoder._encoder,
         stages.exemplar_encoder,
-        bfloat16._tracker.mask_decoder,
+        bfloat16._clicks._tracker.mask_decoder,
     )
     handles = [
         module.register_forward_hook(lambda *call: seen.append(call[2])) for module in watched
     ]
-    found = bfloat16.segment([input_of(bfloat16, scene, prompts)], floor=0.0)[0]
+    found = bfloat16.segment([input_of(bfloat16, scene, prompts)])[0]
     for handle in handles:
         handle.remove()
     text, boxes, click = seen

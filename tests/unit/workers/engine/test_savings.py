@@ -25,8 +25,8 @@ from tests.unit.workers.engine.plain_path import (
     trace,
     twins,
 )
-from workers.engine.coordinates import clicks
-from workers.engine.engine import Found, ImageInput
+from workers.engine.coordinates import clicks, objects
+from workers.engine.engine import Found, ImageInput, Pointed
 from workers.engine.passes import PassSizes
 
 
@@ -112,7 +112,7 @@ def test_the_answers_to_compare_are_of_all_kinds(case: Case) -> None:
 
 def test_vit_with_windows_kept_and_projections_fused(case: Case) -> None:
     network = case.twins.network
-    squashed = torch.stack([image.squashed for image in case.inputs])
+    squashed = torch.stack([image.pixels for image in case.inputs])
     ours = case.twins.stages.vit(network._preprocessing.normalise(squashed))
     assert_close(ours, torch.stack([one.features for one in case.first_of_each_image()]))
 
@@ -201,7 +201,7 @@ def test_the_whole_engine(case: Case, places: tuple[int, ...], kinds: tuple[int,
         replace(case.inputs[place], prompts=tuple(case.inputs[place].prompts[n] for n in numbers))
         for place, numbers in asked.items()
     ]
-    answers = case.twins.network.segment(inputs, floor=0.0)
+    answers = case.twins.network.segment(inputs)
     for found, (place, numbers) in zip(answers, asked.items(), strict=True):
         for position, number in enumerate(numbers):
             own = [one for one in found if one.prompt == position]
@@ -215,7 +215,7 @@ def test_the_gate_lets_through_what_scores_the_floor_and_nothing_else(
     floor = sum(bests[-8:-6]) / 2  # seven pairs are above
     assert bests[-7] - bests[-8] > 1e-5
     decoded = counted(monkeypatch, case.twins.stages.mask_decoder, "forward")
-    answers = case.twins.network.segment(case.inputs, floor=floor)
+    answers = case.twins.network.segment([replace(image, floor=floor) for image in case.inputs])
     assert sum(decoded) == 7
     for (place, number), expected in case.traces.items():
         own = [one for one in answers[place] if one.prompt == number]
@@ -242,7 +242,7 @@ def test_what_prompts_share_is_done_once(case: Case, monkeypatch: pytest.MonkeyP
             ("masks", stages.mask_decoder, "forward"),
         )
     }
-    case.twins.network.segment(case.inputs, floor=1.1)  # no score is that high
+    case.twins.network.segment([replace(image, floor=1.1) for image in case.inputs])  # no score is
     assert {name: sum(calls) for (name, _), calls in rows.items()} == {
         "vit": images_,
         "coarse level": images_,
@@ -269,9 +269,7 @@ def test_pairs_in_any_order_and_passes_of_any_size(case: Case) -> None:
     )
     def the_same_comes_out(chosen: list[tuple[int, int]], sizes: PassSizes) -> None:
         traces = [case.traces[at] for at in chosen]
-        lists = case.twins.stages.find(
-            features, [one.pair for one in traces], floor=0.0, sizes=sizes
-        )
+        lists = case.twins.stages.find(features, [one.pair for one in traces], sizes=sizes)
         for scored, expected in zip(chain.from_iterable(lists), traces, strict=True):
             assert (scored.image, scored.prompt) == (expected.pair.image, expected.pair.prompt)
             assert torch.allclose(torch.tensor(scored.scores), expected.scores, atol=1e-4, rtol=0)
@@ -280,10 +278,29 @@ def test_pairs_in_any_order_and_passes_of_any_size(case: Case) -> None:
     the_same_comes_out()
 
 
+def stock_object(
+    case: Case, image: ImageInput, prompt: int, *, multimask: bool, mask: Tensor | None
+) -> tuple[float, Tensor]:
+    """By the whole Sam3TrackerModel, which has a ViT of its own: the best score, and its mask."""
+    points = clicks(
+        dict(objects(image))[prompt],
+        width=image.width,
+        height=image.height,
+        side=case.twins.network.limits.image_size,
+    )
+    output = case.twins.stock_tracker(
+        pixel_values=case.twins.network._preprocessing.normalise(image.pixels[None]),
+        input_points=torch.tensor([[[point[:2] for point in points]]]),
+        input_labels=torch.tensor([[[point[2] for point in points]]]).int(),
+        input_masks=mask,
+        multimask_output=multimask,
+    )
+    best = int(output.iou_scores[0, 0].argmax())
+    return float(output.iou_scores[0, 0, best]), output.pred_masks[0, 0, best]
+
+
 @pytest.mark.parametrize("case", ["demo", "four levels"], indirect=True)
 def test_clicks_and_boxes_on_the_shared_vit(case: Case) -> None:
-    """Against the whole Sam3TrackerModel per prompt, which has a ViT of its own."""
-    network, stock = case.twins.network, case.twins.stock_tracker
     for image in case.inputs:
         x, y = image.width / 3, image.height / 2
         prompts = (
@@ -291,16 +308,44 @@ def test_clicks_and_boxes_on_the_shared_vit(case: Case) -> None:
             MaskPrompt(None, (Point(x, y), Point(2 * x, y, positive=False))),
             MaskPrompt(Box(5, 9, x, y)),
             MaskPrompt(Box(5, 9, x, y), (Point(x / 2, y / 2),)),
+            Pointed((Point(-9, y),)),
+            Pointed(),
+            Pointed((Point(x, y),), multimask=False),
+            Pointed((Point(2 * x, y),), (x, y, 5, -9), multimask=False),
         )
-        (found,) = network.segment([replace(image, prompts=prompts)], floor=0.0)
-        side = network.limits.image_size
+        asked = replace(image, prompts=prompts)
+        (found,) = case.twins.network.segment([asked])
+        assert len(found) == len(prompts)
         for one in found:
-            points = clicks(prompts[one.prompt], width=image.width, height=image.height, side=side)
-            output = stock(
-                pixel_values=network._preprocessing.normalise(image.squashed[None]),
-                input_points=torch.tensor([[[point[:2] for point in points]]]),
-                input_labels=torch.tensor([[[point[2] for point in points]]]).int(),
-            )
-            best = int(output.iou_scores[0, 0].argmax())
-            assert one.score == pytest.approx(float(output.iou_scores[0, 0, best]), abs=1e-4)
-            assert_same_masks(one.mask.sigmoid() - 0.5, output.pred_masks[0, 0, best])
+            multimask = one.prompt < 6
+            score, mask = stock_object(case, asked, one.prompt, multimask=multimask, mask=None)
+            assert one.score == pytest.approx(score, abs=1e-4)
+            assert_same_masks(one.mask.sigmoid() - 0.5, mask)
+
+
+@pytest.mark.parametrize("case", ["demo", "four levels"], indirect=True)
+def test_an_earlier_mask_as_input_cut_at_32(case: Case) -> None:
+    image, other = case.inputs[:2]
+    click = Pointed((Point(image.width / 3, image.height / 2),))
+    (earlier,), (elsewhere,) = case.twins.network.segment(
+        [replace(one, prompts=(click,)) for one in (image, other)]
+    )
+    great = 1000 * earlier.logits
+    prompts = (
+        replace(click, previous=earlier.logits),
+        click,
+        replace(click, previous=great, multimask=False),
+        replace(click, previous=elsewhere.logits),
+    )
+    asked = replace(image, prompts=prompts)
+    masks = (earlier.logits, None, great.clip(-32, 32), elsewhere.logits)
+    (found,) = case.twins.network.segment([asked])
+    assert len(found) == len(prompts)
+    for one in found:
+        mask = masks[one.prompt]
+        previous = None if mask is None else torch.from_numpy(mask)[None, None]
+        score, expected = stock_object(
+            case, asked, one.prompt, multimask=one.prompt != 2, mask=previous
+        )
+        assert one.score == pytest.approx(score, abs=1e-4)
+        assert_same_masks(one.mask.sigmoid() - 0.5, expected)

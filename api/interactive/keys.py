@@ -1,0 +1,81 @@
+"""Who is calling: `?api_key=`, else `Authorization: Bearer`, else `api_key` in a JSON body.
+
+The highest of these that is there decides: a bad key there is not made good by another below.
+Clients put the key into the body by default, so a body may have to be read to know its sender.
+"""
+
+import json
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.security import APIKeyQuery, HTTPBearer
+
+from api.interactive.refusals import Stranger
+from storage.database import Database
+from storage.keys import ApiKey, find_key
+
+_query = APIKeyQuery(name="api_key", auto_error=False, description="Instead of the header")
+_bearer = HTTPBearer(auto_error=False, description="An API key: `mm_...`")
+_NO_KEY = "Unauthorized api_key"
+_BAD_KEY = "Unauthorized api_key. This key is not authorized for serverless inference."
+
+
+async def find_caller(request: Request, *, is_needed: bool) -> ApiKey | None:
+    """Asks the database each time, so that a revoked key ends at once. Raises `Stranger`."""
+    secret = await _sent_key(request)
+    if secret is None:
+        if is_needed:
+            raise Stranger(_NO_KEY)
+        return None
+    database = request.app.state.context.database
+    caller = await run_in_threadpool(_find, database, secret)
+    if caller is None:
+        raise Stranger(_BAD_KEY)
+    return caller
+
+
+async def _sent_key(request: Request) -> Any:
+    if "api_key" in request.query_params:
+        return request.query_params["api_key"]
+    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return credentials.strip()
+    return await _body_key(request)
+
+
+async def _body_key(request: Request) -> Any:
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip()
+    if content_type.lower() != "application/json":
+        return None
+    try:
+        body = await request.json()
+    except json.JSONDecodeError:
+        return None
+    return body.get("api_key") if isinstance(body, dict) else None
+
+
+def _find(database: Database, secret: Any) -> ApiKey | None:
+    if not isinstance(secret, str) or not secret.isascii():
+        return None
+    with database.begin() as connection:
+        return find_key(connection, secret)
+
+
+def _caller(
+    request: Request,
+    _in_query: Annotated[str | None, Depends(_query)],
+    _in_header: Annotated[Any, Depends(_bearer)],
+) -> ApiKey:
+    """Whom the route found; the unused dependencies declare the key in the OpenAPI schema."""
+    caller: ApiKey = request.state.caller
+    return caller
+
+
+async def _caller_or_stranger(request: Request) -> ApiKey | None:
+    caller: ApiKey | None = request.state.caller
+    return caller
+
+
+Caller = Annotated[ApiKey, Depends(_caller)]
+CallerOrStranger = Annotated[ApiKey | None, Depends(_caller_or_stranger)]

@@ -1,0 +1,1 @@
+"""One image, one answer: text, boxes and clicks."""

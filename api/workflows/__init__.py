@@ -1,0 +1,1 @@
+"""A workflow, run on the images of one request."""

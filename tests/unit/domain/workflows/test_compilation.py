@@ -1,0 +1,420 @@
+"""From a specification to a plan, or to what is wrong with it."""
+
+from typing import Any
+
+import pytest
+
+from domain.workflows import Plan, WorkflowError, compile_workflow
+from domain.workflows.blocks import SUPPORTED, Sam3
+from domain.workflows.selectors import FromInput, FromStep
+from tests.unit.domain.workflows.documents import (
+    IMAGE,
+    crops,
+    output,
+    parameter,
+    polygons,
+    sam,
+    specification,
+)
+
+ONE = {"image": {"type": "base64", "value": "aaaa"}}
+
+
+def compiled(*steps: dict[str, Any], **fields: Any) -> Plan:
+    return compile_workflow(specification(*steps, **fields), ONE)
+
+
+def refused(document: Any, inputs: dict[str, Any] = ONE) -> WorkflowError:
+    with pytest.raises(WorkflowError) as caught:
+        compile_workflow(document, inputs)
+    return caught.value
+
+
+def only_block(plan: Plan) -> Sam3:
+    (step,) = plan.steps
+    assert isinstance(step.block, Sam3)
+    return step.block
+
+
+# -- order ----------------------------------------------------------------------------------------
+
+
+def test_steps_run_after_those_they_need_however_they_are_listed() -> None:
+    boxes = polygons(type="BoundingBoxVisualization", name="boxes", image="$steps.draw.image")
+
+    plan = compiled(boxes, polygons(), sam())
+
+    assert [step.name for step in plan.steps] == ["sam", "draw", "boxes"]
+    assert plan.steps[1].image == FromInput("image")
+    assert plan.steps[1].predictions == FromStep("sam", "predictions")
+
+
+def test_a_circle_of_steps_is_refused_by_name() -> None:
+    first = polygons(name="first", image="$steps.second.image")
+    second = polygons(name="second", image="$steps.first.image")
+
+    error = refused(specification(sam(), first, second))
+
+    assert error.status == 400
+    assert error.body["error_type"] == "ExecutionGraphStructureError"
+    assert {block["block_id"] for block in error.body["blocks_errors"]} == {"first", "second"}
+
+
+def test_crops_of_objects_open_a_list_that_later_steps_lie_in() -> None:
+    inner = sam(name="inner", images="$steps.crop.crops")
+
+    plan = compiled(
+        inner,
+        crops(),
+        sam(),
+        outputs=(output("$steps.inner.predictions"), output("$inputs.image", "i")),
+    )
+
+    assert [step.lineage for step in plan.steps] == [(), (), ("crop",)]
+    assert [one.lineage for one in plan.outputs] == [("crop",), ()]
+
+
+def test_an_image_and_predictions_of_another_number_are_refused() -> None:
+    inner = sam(name="inner", images="$steps.crop.crops")
+    draw = polygons(predictions="$steps.inner.predictions")
+
+    error = refused(specification(sam(), crops(), inner, draw))
+
+    assert error.body["error_type"] == "StepInputLineageError"
+    assert error.body["blocks_errors"][0]["block_id"] == "draw"
+
+
+# -- parameters -----------------------------------------------------------------------------------
+
+
+def test_parameters_take_the_requests_value_else_their_default() -> None:
+    step = sam(1, threshold="$inputs.threshold", class_names="$inputs.classes")
+    inputs = (IMAGE, parameter("threshold", default_value=0.25), parameter("classes"))
+
+    plan = compile_workflow(specification(step, inputs=inputs), {**ONE, "classes": "dog, cat"})
+    block = only_block(plan)
+
+    assert block.class_names == ("dog", "cat")
+    assert block.thresholds == (0.25, 0.25)
+
+
+def test_inference_names_of_inputs_are_known_too() -> None:
+    inputs = (
+        {"type": "InferenceImage", "name": "image"},
+        {"type": "InferenceParameter", "name": "classes"},
+    )
+
+    plan = compile_workflow(
+        specification(sam(class_names="$inputs.classes"), inputs=inputs),
+        {**ONE, "classes": ["bird"], "undeclared": 1},
+    )
+
+    assert only_block(plan).class_names == ("bird",)
+    assert plan.images == ("image",)
+    assert plan.parameters == ("classes",)
+
+
+@pytest.mark.parametrize("given", [{"confidence": "high"}, {"confidence": 1.5}, {}])
+def test_a_parameter_that_does_not_suit_its_block_is_the_inputs_fault(
+    given: dict[str, Any],
+) -> None:
+    document = specification(
+        sam(confidence="$inputs.confidence"), inputs=(IMAGE, parameter("confidence"))
+    )
+
+    error = refused(document, {**ONE, **given})
+
+    assert (error.status, error.body["error_type"]) == (400, "RuntimeInputError")
+    assert "$inputs.confidence" in error.body["message"]
+    assert "blocks_errors" not in error.body
+
+
+# -- SAM 3 ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ("dog", ("dog",)),
+        ("red circle, blue  star ,", ("red circle", "blue  star")),
+        (["a, b"], ("a, b",)),
+        ([], ()),
+        ("", ()),
+    ],
+)
+def test_class_names_are_a_list_or_a_string_split_at_commas(
+    given: Any, names: tuple[str, ...]
+) -> None:
+    assert only_block(compiled(sam(1, class_names=given))).class_names == names
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize(
+    "given", [None, [f"class {index}" for index in range(17)], [""], 7, [None]]
+)
+def test_missing_blank_or_too_many_class_names_are_refused(version: int, given: Any) -> None:
+    error = refused(specification(sam(version, class_names=given)))
+
+    assert (error.status, error.body["error_type"]) == (400, "WorkflowSyntaxError")
+    (where,) = error.body["blocks_errors"]
+    assert (where["block_id"], where["property_name"]) == ("sam", "class_names")
+
+
+def test_class_names_left_out_are_refused_too() -> None:
+    step = sam()
+    del step["class_names"]
+
+    assert "class_names" in refused(specification(step)).body["inner_error_message"]
+
+
+def test_sixteen_class_names_are_taken() -> None:
+    names = [f"class {index}" for index in range(16)]
+
+    assert len(only_block(compiled(sam(class_names=names))).thresholds) == 16
+
+
+def test_a_threshold_of_zero_stays_zero() -> None:
+    assert only_block(compiled(sam(1, threshold=0))).thresholds == (0.0, 0.0)
+
+
+def test_a_classs_confidence_counts_above_the_common_one_only() -> None:
+    block = only_block(compiled(sam(2, confidence=0.4, per_class_confidence=[0.1, 0.8])))
+
+    assert block.thresholds == (0.4, 0.8)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"per_class_confidence": [0.5]},
+        {"per_class_confidence": [0.5, 1.5]},
+        {"nms_iou_threshold": 1.5},
+        {"nms_iou_threshold": -0.1},
+        {"confidence": float("nan")},
+        {"confidence": None},
+        {"apply_nms": "perhaps"},
+        {"model_id": None},
+    ],
+)
+def test_fields_out_of_their_range_are_refused(version: int, fields: dict[str, Any]) -> None:
+    error = refused(specification(sam(version, **fields)))
+
+    assert error.body["error_type"] == "WorkflowSyntaxError"
+    assert next(iter(fields)) in error.body["inner_error_message"]
+    assert error.body["blocks_errors"][0]["block_type"] == f"roboflow_core/sam3@v{version}"
+
+
+def test_versions_differ_in_overlaps_run_lengths_and_names() -> None:
+    first, second, third = (
+        only_block(compiled(sam(version, class_mapping={"dog": "hund"}))) for version in (1, 2, 3)
+    )
+
+    assert [block.max_overlap for block in (first, second, third)] == [None, 0.9, 0.9]
+    assert [block.gives_rle for block in (first, second, third)] == [False, False, True]
+    assert [block.shown_name("dog") for block in (first, second, third)] == ["dog", "dog", "hund"]
+    assert only_block(compiled(sam(2, apply_nms=False))).max_overlap is None
+    assert not only_block(compiled(sam(3, output_format="polygons"))).gives_rle
+
+
+def test_an_unknown_model_is_not_found() -> None:
+    error = refused(specification(sam(model_id="my-project/3")))
+
+    assert (error.status, error.body["error_type"]) == (404, "ClientCausedStepExecutionError")
+    assert "my-project/3" in error.body["message"]
+
+
+# -- other blocks ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "alias",
+    [
+        "PolygonVisualization",
+        "MaskVisualization",
+        "BoundingBoxVisualization",
+        "LabelVisualization",
+        "DynamicCrop",
+        "Crop",
+    ],
+)
+def test_blocks_are_known_by_their_old_names(alias: str) -> None:
+    plan = compiled(sam(), polygons(type=alias))
+
+    assert plan.steps[1].block.type == alias
+
+
+def test_both_spellings_of_the_relative_crop_are_known() -> None:
+    sides = {"x_center": 0.5, "y_center": 0.5, "width": 0.5, "height": 0.5}
+    for name in ("statoic", "static"):
+        step = {"type": f"roboflow_core/relative_{name}_crop@v1", "name": "cut", **sides}
+        assert compiled({**step, "images": "$inputs.image"}).steps
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"color_palette": "Matplotlib Jet"},
+        {"color_palette": "CUSTOM"},
+        {"custom_colors": ["#12"]},
+        {"custom_colors": ["rgb(300, 0, 0)"]},
+        {"color_axis": "TRACK"},
+        {"palette_size": 0},
+        {"palette_size": 10**9},
+        {"thickness": -1},
+        {"predictions": None},
+        {"predictions": "all"},
+    ],
+)
+def test_drawings_that_cannot_be_made_are_refused(fields: dict[str, Any]) -> None:
+    error = refused(specification(sam(), polygons(**fields)))
+
+    assert (error.status, error.body["error_type"]) == (400, "WorkflowSyntaxError")
+    assert error.body["blocks_errors"][0]["block_id"] == "draw"
+
+
+def test_colours_are_read_in_every_notation() -> None:
+    written = ["#fff", "#010203", "rgb(1, 2, 3)", "bgr(3, 2, 1)", "red", [1, 2, 3]]
+
+    plan = compiled(sam(), polygons(color_palette="CUSTOM", custom_colors=written))
+
+    expected = ((255, 255, 255), (1, 2, 3), (1, 2, 3), (1, 2, 3), (255, 0, 0), (1, 2, 3))
+    assert plan.steps[1].block.custom_colors == expected  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("type_name", ["roboflow_core/ocr_model@v1", None, 3, ["a"]])
+def test_an_unsupported_block_is_named_with_those_that_are_supported(type_name: Any) -> None:
+    error = refused(specification(sam(type=type_name)))
+
+    assert (error.status, error.body["error_type"]) == (400, "WorkflowSyntaxError")
+    (where,) = error.body["blocks_errors"]
+    assert where["block_id"] == "sam"
+    assert all(block in where["property_details"] for block in SUPPORTED)
+    assert "ocr_model" in where["property_details"] or type_name != "roboflow_core/ocr_model@v1"
+
+
+# -- the document ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.15", "1.3.0", "1"])
+def test_versions_up_to_1_15_are_supported(version: str) -> None:
+    assert compiled(sam(), version=version).steps
+
+
+@pytest.mark.parametrize(
+    "version", ["1.16", "1.99", "2.0", "0.9", "", "one", "1.0.0.0", "1." + "9" * 9999]
+)
+def test_other_versions_are_not(version: str) -> None:
+    error = refused(specification(sam(), version=version))
+
+    assert (error.status, error.body["error_type"]) == (400, "NotSupportedExecutionEngineError")
+    assert len(error.body["message"]) < 200
+
+
+@pytest.mark.parametrize("missing", ["version", "inputs", "steps", "outputs"])
+def test_a_missing_part_is_a_syntax_error(missing: str) -> None:
+    document = specification(sam())
+    del document[missing]
+
+    error = refused(document)
+
+    assert error.body["error_type"] == "WorkflowSyntaxError"
+    assert error.body["inner_error_message"] == f"{missing}: Field required"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        None,
+        [],
+        {},
+        specification(version=1.0),
+        specification(inputs=({"type": "WorkflowVideoMetadata", "name": "video"},)),
+        specification(inputs=({"name": "image"},)),
+        specification(outputs=({"type": "JsonField", "name": "a"},)),
+        specification(outputs=(output("no selector"),)),
+        specification(outputs=(output("$steps.sam"),)),
+        specification(sam(), outputs=(output("$steps.sam.*", coordinates_system="mine"),)),
+        specification(sam(images="image")),
+        specification(sam(name=None)),
+        specification({}),
+    ],
+)
+def test_what_is_no_workflow_is_a_syntax_error(document: Any) -> None:
+    error = refused(document)
+
+    assert (error.status, error.body["error_type"]) == (400, "WorkflowSyntaxError")
+    assert set(error.body) == {
+        "message",
+        "error_type",
+        "context",
+        "inner_error_type",
+        "inner_error_message",
+        "blocks_errors",
+    }
+
+
+@pytest.mark.parametrize(
+    ("document", "kind"),
+    [
+        (specification(sam(), sam(2)), "step"),
+        (specification(inputs=(IMAGE, parameter("image"))), "input"),
+        (specification(outputs=(output("$inputs.image"), output("$inputs.image"))), "output"),
+    ],
+)
+def test_a_name_twice_is_refused(document: Any, kind: str) -> None:
+    error = refused(document)
+
+    assert (error.status, error.body["error_type"]) == (400, "DuplicatedNameError")
+    assert kind in error.body["message"]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        specification(sam(images="$inputs.photo")),
+        specification(sam(confidence="$inputs.confidence")),
+        specification(polygons()),
+        specification(sam(), polygons(predictions="$steps.sam.masks")),
+        specification(outputs=(output("$inputs.photo"),)),
+        specification(outputs=(output("$steps.sam.predictions"),)),
+        specification(sam(), outputs=(output("$steps.sam.masks"),)),
+    ],
+)
+def test_a_selector_to_what_does_not_exist_is_refused(document: Any) -> None:
+    error = refused(document)
+
+    assert (error.status, error.body["error_type"]) == (400, "InvalidReferenceTargetError")
+    assert len(error.body["blocks_errors"]) == 1
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        specification(sam(), polygons(image="$steps.sam.predictions")),
+        specification(sam(), polygons(predictions="$inputs.image")),
+        specification(sam(), polygons(predictions="$steps.sam.*")),
+        specification(sam(confidence="$inputs.image")),
+        specification(sam(), sam(name="b", confidence="$steps.sam.predictions")),
+        specification(sam(images="$inputs.text"), inputs=(IMAGE, parameter("text"))),
+    ],
+)
+def test_a_selector_to_another_kind_is_refused(document: Any) -> None:
+    error = refused(document)
+
+    assert (error.status, error.body["error_type"]) == (400, "ReferenceTypeError")
+
+
+def test_unknown_fields_are_ignored_everywhere() -> None:
+    document = specification(
+        sam(unknown="$inputs.nothing"), outputs=(output("$inputs.image", x=1),)
+    )
+
+    assert compile_workflow(document | {"more": 1}, ONE).steps
+
+
+def test_half_characters_in_a_document_come_back_encodable() -> None:
+    error = refused(specification(sam(type="\ud800")))
+
+    for text in (error.body["message"], error.body["inner_error_message"]):
+        assert text.encode()

@@ -1,0 +1,1 @@
+"""Single images and their prompts, answered while somebody waits."""
