@@ -67,6 +67,8 @@ def _options() -> argparse.Namespace:
 
 def _measure(stack: EmbeddedStack, client: Client, images: Path, requests: int) -> dict[str, Any]:
     _draw(images)
+    while httpx.get(f"{stack.url}/readiness", timeout=10).status_code != 200:
+        time.sleep(0.2)
     with httpx.Client(base_url=stack.url, timeout=60, params={"api_key": stack.api_key}) as http:
         kinds = _kinds(http)
         idle = {name: _timed(ask, requests) for name, ask in kinds.items()}

@@ -120,7 +120,7 @@ def _plain_way(network: Engine, images: Sequence[Path], texts: Sequence[str]) ->
 
 @contextmanager
 def _job_runner(folder: Path, texts: Sequence[str]) -> Iterator["_JobRunner"]:
-    options = StackOptions(data=folder / "data", announce=lambda _line: None)
+    options = StackOptions(data=folder / "data", announce=lambda _line: None, interactive=False)
     with EmbeddedStack(options) as stack, Client(stack.url, stack.api_key) as client:
         yield _JobRunner(stack, client, folder / "images", texts)
 

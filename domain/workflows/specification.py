@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from domain.workflows.errors import duplicated_name, syntax_error, unsupported_version
 
+MAX_STEPS = 64
 _NEWEST_MINOR = 15  # of version 1 of Roboflow's engine, whose rules are followed here
 
 
@@ -39,7 +40,7 @@ class Specification(Part):
 
     version: str
     inputs: tuple[Annotated[ImageInput | ParameterInput, Field(discriminator="type")], ...]
-    steps: tuple[dict[str, Any], ...]
+    steps: Annotated[tuple[dict[str, Any], ...], Field(max_length=MAX_STEPS)]
     outputs: tuple[Output, ...]
 
 

@@ -8,6 +8,7 @@ from json import loads
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from domain.results import ImageRow, InstanceRow, iter_images, iter_instances
@@ -68,6 +69,7 @@ def start_service(open_folder: Path) -> Iterator[Callable[..., Service]]:
             data=open_folder / "data",
             extra_environment={**QUICK, **settings},
             durable=False,
+            interactive=False,
         )
         stack = EmbeddedStack(options)
         stack.__enter__()
@@ -90,6 +92,8 @@ def service(start_service: Callable[..., Service]) -> Service:
 def clicks_stack(session_folder: Path) -> Iterator[EmbeddedStack]:
     """A running service for all tests of single-image requests, which leave nothing behind."""
     with EmbeddedStack(StackOptions(data=session_folder / "clicks", durable=False)) as stack:
+        ready = f"{stack.url}/readiness"
+        wait_until(lambda: httpx.get(ready, timeout=10).status_code == 200, seconds=120)
         yield stack
 
 

@@ -49,7 +49,8 @@ def json_reply(body: Any, *, status: int = 200) -> Reply:
 
 @dataclass(frozen=True)
 class Answers:
-    """`owner` is under whom images and masks are kept: nobody else reaches them.
+    """`owner` is under whom images and masks are kept: nobody else reaches them. `deadline`, in
+    seconds of the wall clock, ends work that has many parts with a TimeoutError.
 
     What is the caller's fault becomes a reply of its own; anything else is raised.
     """
@@ -59,8 +60,10 @@ class Answers:
     earlier: EarlierMasks
     max_pixels: int
 
-    def answer(self, asked: Asked, *, files: Sequence[bytes], owner: str) -> Reply:
+    def answer(self, asked: Asked, *, files: Sequence[bytes], owner: str, deadline: float) -> Reply:
         try:
+            if isinstance(asked, WorkflowRequest):
+                return self._workflow(asked, files, owner=owner, deadline=deadline)
             return self._answer(asked, files, owner=owner)
         except ImageError as error:  # too large for the memory
             refused = refusal(error)
@@ -70,7 +73,13 @@ class Answers:
         except WorkflowError as error:
             return json_reply(error.body, status=error.status)
 
-    def _answer(self, asked: Asked, files: Sequence[bytes], *, owner: str) -> Reply:
+    def _answer(
+        self,
+        asked: ConceptRequest | VisualRequest | EmbedRequest,
+        files: Sequence[bytes],
+        *,
+        owner: str,
+    ) -> Reply:
         started = perf_counter()
         match asked:
             case ConceptRequest():
@@ -81,8 +90,6 @@ class Answers:
                 body = self._visual(asked, files, owner=owner)
             case EmbedRequest():
                 body = self._embed(asked, files, owner=owner)
-            case WorkflowRequest():
-                return json_reply(self._workflow(asked, files, owner=owner))
         return json_reply({**body, "time": perf_counter() - started})
 
     def _concept(
@@ -138,15 +145,17 @@ class Answers:
         return {"image_id": image.pixels_sha1}
 
     def _workflow(
-        self, asked: WorkflowRequest, files: Sequence[bytes], *, owner: str
-    ) -> dict[str, Any]:
-        return run_workflow(
+        self, asked: WorkflowRequest, files: Sequence[bytes], *, owner: str, deadline: float
+    ) -> Reply:
+        body = run_workflow(
             asked,
             files=files,
             owner=owner,
             segmenter=self.segmenter,
             max_pixels=self.max_pixels,
+            deadline=deadline,
         )
+        return json_reply(body)
 
 
 def _concept_prompt(asked: ConceptAsked) -> ConceptPrompt:

@@ -88,7 +88,15 @@ class InteractiveWorker:
         try:
             answers = self._ready()
             owner = self._lane.owner(taken.request.key_id)
-            return answers.answer(taken.request.asked, files=taken.files, owner=owner)
+            return answers.answer(
+                taken.request.asked,
+                files=taken.files,
+                owner=owner,
+                deadline=taken.request.deadline,
+            )
+        except TimeoutError:
+            log.warning("request.too_late", kind=taken.request.asked.kind)
+            return json_reply({"message": "This takes longer than a request may."}, status=503)
         except InvalidRequest as error:
             log.error("model.not_loaded", reason=error.message)
             return json_reply({"message": "The model cannot be loaded on this server."}, status=503)

@@ -1,5 +1,6 @@
 """A workflow, run on the images of one request."""
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -45,14 +46,16 @@ def run_workflow(
     owner: str,
     segmenter: Segmenter,
     max_pixels: int,
+    deadline: float,
 ) -> dict[str, Any]:
     """The body of the answer: an element of `outputs` for each image of the batch, in order.
 
     Raises WorkflowError: the workflow does not compile, or an image is none; whichever image it
-    is, there is no answer for the others then.
+    is, there is no answer for the others then. Raises TimeoutError before the first block that
+    would be run after `deadline`, in seconds of the wall clock: crops of crops are many.
     """
     plan = compile_workflow(request.specification, request.inputs)
-    engine = _Engine(segmenter, owner)
+    engine = _Engine(segmenter, owner, deadline)
 
     def run(place: int) -> dict[str, Any]:
         images = _pictures(plan, request.inputs, files, place=place, max_pixels=max_pixels)
@@ -98,6 +101,11 @@ def _run_image(
 class _Engine:
     segmenter: Segmenter
     owner: str
+    deadline: float
+
+    def check_time(self) -> None:
+        if time.time() > self.deadline:
+            raise TimeoutError("nobody awaits this workflow any more")
 
     def find(self, block: Sam3, picture: Picture) -> Detections:
         texts = block.class_names or (_TEXTLESS,)
@@ -136,6 +144,7 @@ def _run_step(
     def run(*values: Any) -> Results | list[Results]:
         if None in values:
             return [] if block.OPENS else {}
+        engine.check_time()
         return _run_block(block, *values, engine=engine)
 
     return _spread(run, depth, takes)

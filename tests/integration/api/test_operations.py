@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from pydantic import SecretStr
 from api.app import create_app
 from api.checks import Check, RecentChecks, check_broker
 from domain.prompts import ModelLimits
+from storage.lane import WorkerLane
 from storage.models import PublishedModel, publish_model
 from storage.settings import Settings
 from tests.integration.api.conftest import Api
@@ -34,6 +36,18 @@ def test_a_service_with_all_its_parts_is_ready(settings: Settings, broker_url: s
     whole = settings.model_copy(update={"broker_url": SecretStr(broker_url)})
     with TestClient(create_app(whole)) as client:
         assert failing(client) == (200, set())
+
+
+def test_single_images_need_a_worker_of_their_own(settings: Settings, broker_url: str) -> None:
+    whole = settings.model_copy(update={"broker_url": SecretStr(broker_url)})
+    with (
+        TestClient(create_app(whole)) as client,
+        closing(WorkerLane(whole, name="test")) as worker,
+    ):
+        alone = client.get("/readiness")
+        assert (alone.status_code, alone.json()) == (503, {"status": "not_ready"})
+        worker.beat()
+        assert client.get("/readiness").json() == {"status": "ready"}
 
 
 def test_readiness_names_what_is_missing(

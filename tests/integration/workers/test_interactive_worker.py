@@ -30,7 +30,7 @@ class Answering:
         self.segmenter = SimpleNamespace(hits=3, misses=2, forget=lambda *_: None)
         self.owners: list[str] = []
 
-    def answer(self, asked: Any, *, files: Any, owner: str) -> Any:
+    def answer(self, asked: Any, *, files: Any, owner: str, deadline: float) -> Any:
         self.owners.append(owner)
         self.segmenter.hits += 1
         return json_reply({"files": len(files)})

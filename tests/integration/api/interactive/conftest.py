@@ -134,6 +134,7 @@ def opened(settings: Settings) -> Iterator[Interactive]:
 def answering(worker: AnsweringWorker, settings: Settings) -> Iterator[AnsweringWorker]:
     """Consumes the lane's messages in a thread."""
     worker.may_answer.set()
+    worker.lane.beat()
     stop = threading.Event()
 
     def consume() -> None:
@@ -143,6 +144,7 @@ def answering(worker: AnsweringWorker, settings: Settings) -> Iterator[Answering
             closing(broker.SimpleQueue(Queue(name, no_declare=True), no_ack=True)) as messages,
         ):
             while not stop.is_set():
+                worker.lane.beat()
                 with suppress(Empty):
                     (request_id,), *_ = messages.get(timeout=0.1).payload
                     worker.answer(request_id)

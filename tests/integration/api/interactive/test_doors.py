@@ -172,13 +172,13 @@ def test_without_a_database_single_images_wait(settings: Settings) -> None:
 
 
 def test_requests_that_wait_hold_no_thread(interactive: Interactive) -> None:
-    """More than FastAPI has threads, which the database and /readiness need."""
+    """More than FastAPI has threads, which the database and /readyz need."""
     interactive.worker.may_answer.clear()
     with ThreadPoolExecutor(50) as callers:
         waiting = [callers.submit(interactive.post, EMBED, {"image": PIXEL}) for _ in range(50)]
         wait_until(lambda: outstanding(interactive) >= 49)
         with at_most(3):
-            assert interactive.client.get("/readiness").status_code == 200
+            assert interactive.client.get("/readyz").status_code == 200
             assert interactive.client.get("/v1/jobs", headers=interactive.api.alice).is_success
         assert not any(one.done() for one in waiting)
         interactive.worker.may_answer.set()

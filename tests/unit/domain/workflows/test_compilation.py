@@ -7,6 +7,7 @@ import pytest
 from domain.workflows import Plan, WorkflowError, compile_workflow
 from domain.workflows.blocks import SUPPORTED, Sam3
 from domain.workflows.selectors import FromInput, FromStep
+from domain.workflows.specification import MAX_STEPS
 from tests.unit.domain.workflows.documents import (
     IMAGE,
     crops,
@@ -47,6 +48,14 @@ def test_steps_run_after_those_they_need_however_they_are_listed() -> None:
     assert [step.name for step in plan.steps] == ["sam", "draw", "boxes"]
     assert plan.steps[1].image == FromInput("image")
     assert plan.steps[1].predictions == FromStep("sam", "predictions")
+
+
+def test_a_workflow_has_so_many_steps_and_no_more() -> None:
+    steps = [sam(name=f"sam{number}") for number in range(MAX_STEPS + 1)]
+    assert len(compiled(*steps[1:]).steps) == MAX_STEPS
+    error = refused(specification(*steps))
+    assert (error.status, error.body["error_type"]) == (400, "WorkflowSyntaxError")
+    assert str(MAX_STEPS) in error.body["inner_error_message"]
 
 
 def test_a_circle_of_steps_is_refused_by_name() -> None:

@@ -1,6 +1,7 @@
 """Rules on what the network says: thresholds, echo, order, words of refusal. The demo network and
 the broker have their own test (tests/integration/workers/test_interactive.py)."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from json import loads
@@ -105,7 +106,7 @@ class Bench:
             EarlierMasks(self.shelf),  # type: ignore[arg-type]
             max_pixels=10_000,
         )
-        reply = answers.answer(asked, files=[b"file"], owner=owner)
+        reply = answers.answer(asked, files=[b"file"], owner=owner, deadline=time.time() + 60)
         assert reply.status == status, reply.body
         return loads(reply.body)
 

@@ -1,6 +1,7 @@
 """Workflows on scenes whose objects are known, with the demo network."""
 
 import base64
+import time
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from typing import Any
@@ -48,12 +49,18 @@ def answered(
     *,
     inputs: dict[str, Any] | None = None,
     excluded: tuple[str, ...] = (),
+    seconds: float = 60.0,
 ) -> list[dict[str, Any]]:
     request = WorkflowRequest(
         specification=document, inputs=inputs or {"image": 0}, excluded_fields=excluded
     )
     body = run_workflow(
-        request, files=files, owner="key", segmenter=segmenter, max_pixels=MAX_PIXELS
+        request,
+        files=files,
+        owner="key",
+        segmenter=segmenter,
+        max_pixels=MAX_PIXELS,
+        deadline=time.time() + seconds,
     )
     assert body["profiler_trace"] == []
     return body["outputs"]
@@ -461,3 +468,9 @@ def test_objects_found_in_a_crop_are_drawn_at_their_place_in_the_whole_image(
     for one in answer["predictions"]["predictions"]:
         inside = coco_mask.decode(one["rle_mask"]).astype(bool)
         assert np.median(drawn[inside]) < 10
+
+
+def test_a_workflow_that_nobody_awaits_any_more_is_not_gone_on_with(segmenter: Segmenter) -> None:
+    document = specification(sam(), outputs=(PREDICTIONS,))
+    with pytest.raises(TimeoutError):
+        answered(segmenter, document, seconds=-1.0)
