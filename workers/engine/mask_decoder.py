@@ -12,7 +12,7 @@ from workers.engine.attention import PromptAttention
 
 class MaskDecoder(nn.Module):
     """Sam3MaskDecoder without its semantic head: `skips` once per image, `forward` once per pair,
-    `masks` for the queries of one pair."""
+    `masks` for the queries that found something."""
 
     def __init__(self, stock: Any, *, side: int, upsamplings: int) -> None:
         super().__init__()

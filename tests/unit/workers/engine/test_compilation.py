@@ -14,6 +14,7 @@ from tests.unit.workers.engine.plain_path import twins
 from workers.engine import warm_up
 from workers.engine.engine import Found, ImageInput
 from workers.engine.network import Network
+from workers.engine.passes import PassSizes
 
 # Traced at most twice each: for one row, which is always a case of its own, and for any number.
 MOST_GRAPHS = 2 * len(warm_up._STEPS)
@@ -64,3 +65,16 @@ def test_two_graphs_a_stage_serve_every_batch_size_and_prompt_length() -> None:
     assert counters["stats"]["unique_graphs"] <= MOST_GRAPHS
     assert not counters["graph_break"]
     assert not counters["recompile_limit"]
+
+
+def test_without_memory_to_measure_everything_goes_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object, **__: object) -> PassSizes:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(warm_up, "warm_up", refuse)
+    stages = twins("three levels").stages
+    sizes, how = warm_up.prepare(stages, image_size=64)
+    assert sizes == PassSizes(1, 1, 1)
+    assert "too little memory" in how
