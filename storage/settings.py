@@ -51,6 +51,9 @@ class Settings(BaseSettings):
         description="Models a job may name (demo-sam3, a hub name, a directory); first is default",
     )
     device: str = Field("auto", description="auto, cpu, cuda or mps")
+    device_memory_share: float = Field(
+        1.0, gt=0, le=1, description="Of a CUDA device's memory, what this process may take"
+    )
     engine: Literal["staged", "reference"] = Field(
         "staged",
         description="Which code runs the network: maskmill's own, or Meta's as published",

@@ -51,6 +51,7 @@ class Engines:
                 engine=self._settings.engine,
                 device=self._settings.device,
                 precision=self._settings.precision,
+                memory_share=self._settings.device_memory_share,
             )
         except CheckpointError as error:
             if self._others_have_loaded(model):

@@ -23,6 +23,7 @@ def load_engine(
     device: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
+    memory_share: float = 1.0,
 ) -> "Engine":
     """Load a network: "demo-sam3" (built in), a directory, a sam3.pt, or a name on the Hugging
     Face hub.
@@ -32,6 +33,8 @@ def load_engine(
     `precision` is auto (bfloat16 on CUDA, which is how the published network was trained and is
     served, float32 elsewhere), float32, bfloat16, or float8 (the ViT only; newer CUDA devices).
     `threads` is for the whole process: how many torch may use for one operation on the CPU.
+    `memory_share` is what the process may take of a CUDA device's memory, where it is not alone on
+    it (staged only).
     Raises `workers.engine.checkpoint.CheckpointError` with a reason fit for operators.
     """
     if engine == "reference":
@@ -42,4 +45,6 @@ def load_engine(
         raise ValueError(f"engine {engine!r}: neither staged nor reference")
     from workers.engine.network import load
 
-    return load(model, device=device, precision=precision, threads=threads)
+    return load(
+        model, device=device, precision=precision, threads=threads, memory_share=memory_share
+    )

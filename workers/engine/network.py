@@ -199,12 +199,19 @@ def _targets(place: int, image: ImageInput, side: int) -> Iterator[Target]:
 
 
 def load(
-    model: str, *, device: str, precision: str = "auto", threads: int | None = None
+    model: str,
+    *,
+    device: str,
+    precision: str = "auto",
+    threads: int | None = None,
+    memory_share: float = 1.0,
 ) -> Network:
     gc.collect()  # a network before this one: its compiled steps refer to their stages and back
     share_one_arena()
     set_threads(threads)
     chosen = _device(device)
+    if chosen.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(memory_share, chosen)
     if precision == "auto":
         precision = "bfloat16" if _computes_in_bfloat16(chosen) else "float32"
     if precision == "float8" and not _computes_in_float8(chosen):

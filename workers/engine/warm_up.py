@@ -129,5 +129,8 @@ def _run(
 
 
 def _free_bytes() -> int:
-    free, _ = torch.cuda.mem_get_info()
-    return int(free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated())
+    """That this process may still take."""
+    free, total = torch.cuda.mem_get_info()
+    allowed = torch.cuda.get_per_process_memory_fraction() * total
+    within = min(free + torch.cuda.memory_reserved(), allowed)
+    return int(within - torch.cuda.memory_allocated())
