@@ -34,6 +34,8 @@ from storage.sources import Sources
 
 MAX_JSON_BYTES = 2**20
 _CHECKED_SECONDS = 2.0  # /readyz takes no key, and its checks write to the store
+_BODY_SECONDS = 60.0
+_STRANGERS = 4  # of the largest bodies may be on their way before their keys are known
 _EVERYWHERE = problems.declared(401, 422, 503)
 _SINGLE_IMAGES = (segment, clearing, workflows)
 
@@ -69,7 +71,12 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
             return settings.max_request_bytes
         return settings.max_upload_bytes if method == "PUT" else MAX_JSON_BYTES
 
-    app.add_middleware(BodyLimit, limit_bytes=limit)
+    app.add_middleware(
+        BodyLimit,
+        limit_bytes=limit,
+        seconds=_BODY_SECONDS,
+        strangers_bytes=_STRANGERS * settings.max_request_bytes,
+    )
     app.add_middleware(SingleImageDoor, paths=paths, origins=settings.cors_origins)
     app.add_middleware(RequestLog)
     # It would write whole addresses, which may hold keys; RequestLog says all the rest.

@@ -1,5 +1,6 @@
 """Around every request: a limit, an id, a log line, and a problem when all else fails."""
 
+import asyncio
 import re
 import secrets
 import time
@@ -53,34 +54,81 @@ class RequestLog:
 
 
 class BodyLimit:
-    """ASGI middleware. `limit_bytes` says what a method and a path allow."""
+    """ASGI middleware. `limit_bytes` says what a method and a path allow. A body that is held in
+    memory has `seconds` to come in; those of senders who have not said who they are, since a key
+    may be in the body, have `strangers_bytes` together.
+    """
 
-    def __init__(self, app: ASGIApp, *, limit_bytes: Callable[[str, str], int]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        limit_bytes: Callable[[str, str], int],
+        seconds: float,
+        strangers_bytes: int,
+    ) -> None:
         self._app = app
         self._limit_bytes = limit_bytes
+        self._seconds = seconds
+        self._strangers_bytes = strangers_bytes
+        self._of_strangers = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            receive = _limited(scope, receive, self._limit_bytes(scope["method"], scope["path"]))
-        await self._app(scope, receive, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body = _Body(scope, receive, limit=self._limit_bytes(scope["method"], scope["path"]))
+        is_stranger = _is_stranger(scope)
+        began = asyncio.get_running_loop().time()
+        is_timed = scope["method"] != "PUT"  # uploads go to disk as they come
+
+        async def receive_limited() -> Message:
+            ends = began + self._seconds if is_timed and body.is_coming else None
+            try:
+                async with asyncio.timeout_at(ends):
+                    message = await body.receive()
+            except TimeoutError:
+                detail = f"A body has {self._seconds:g} s to come in."
+                raise HTTPException(408, detail, headers={"Connection": "close"}) from None
+            if is_stranger:
+                self._of_strangers += len(message.get("body", b""))
+                if self._of_strangers > self._strangers_bytes:
+                    detail = "Too many bodies are on their way; send the key in a header."
+                    raise HTTPException(503, detail, headers={"Retry-After": "2"})
+            return message
+
+        try:
+            await self._app(scope, receive_limited, send)
+        finally:
+            if is_stranger:
+                self._of_strangers -= body.received
 
 
-def _limited(scope: Scope, receive: Receive, limit: int) -> Receive:
+class _Body:
     """Raises while the body is read, so that the error comes out of the usual handler; a body
     that says it is too long is not read at all."""
-    announced = Headers(scope=scope).get("content-length", "")
-    is_too_long = announced.isdecimal() and (len(announced) > 15 or int(announced) > limit)
-    received = limit + 1 if is_too_long else 0
 
-    async def receive_limited() -> Message:
-        nonlocal received
-        message: Message = {} if received > limit else await receive()
-        received += len(message.get("body", b""))
-        if received > limit:
-            raise HTTPException(413, f"A body may have {limit} bytes here.")
+    def __init__(self, scope: Scope, receive: Receive, *, limit: int) -> None:
+        announced = Headers(scope=scope).get("content-length", "")
+        is_too_long = announced.isdecimal() and (len(announced) > 15 or int(announced) > limit)
+        self._receive = receive
+        self._limit = limit
+        self._refused = is_too_long
+        self.received = 0
+        self.is_coming = True
+
+    async def receive(self) -> Message:
+        message: Message = {} if self._refused else await self._receive()
+        self.received += len(message.get("body", b""))
+        if self._refused or self.received > self._limit:
+            raise HTTPException(413, f"A body may have {self._limit} bytes here.")
+        self.is_coming = bool(message.get("more_body", False))
         return message
 
-    return receive_limited
+
+def _is_stranger(scope: Scope) -> bool:
+    has_header = "authorization" in Headers(scope=scope)
+    return not has_header and b"api_key=" not in scope["query_string"]
 
 
 class _Answer:

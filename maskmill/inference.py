@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
+from weakref import finalize
 
 import numpy as np
 from PIL import Image
@@ -27,7 +28,7 @@ from domain.prompts import ConceptPrompt
 if TYPE_CHECKING:
     from domain.annotations import Rle
     from workers.engine.engine import Pointed
-    from workers.interactive.segmenter import SeenImage, SegmentedMask
+    from workers.interactive.segmenter import SeenImage, SegmentedMask, Segmenter
 
 __all__ = ["Box", "ConceptPrompt", "EmbeddedImage", "ImageError", "Mask", "ObjectPrompt", "Sam3"]
 
@@ -124,11 +125,12 @@ class Sam3:
         self._segmenter = Segmenter(
             engine, max_pixels=max_pixels, device_bytes=cache_bytes, host_bytes=cache_bytes
         )
+        self._finalizer = finalize(self, _let_go, self._threads, self._segmenter)
 
     def close(self) -> None:
-        """Let go of the threads. A Sam3 is also a context manager that does so at its end."""
-        self._threads.shutdown()
-        self._segmenter.close()
+        """Let go of threads and network, which otherwise happens when the last reference goes. A
+        Sam3 is also a context manager that does so at its end."""
+        self._finalizer()
 
     def __enter__(self) -> Sam3:
         return self
@@ -212,13 +214,18 @@ class Sam3:
         return [
             _mask(one, label=prompts[one.prompt].category)
             for one in found
-            if one.score >= wanted[one.prompt]
+            if np.float32(one.score) >= np.float32(wanted[one.prompt])  # the network's own width
         ]
 
     def _point(self, image: AnyImage, prompts: Sequence[ObjectPrompt]) -> list[Mask]:
         pointed = [_pointed(prompt) for prompt in prompts]
         found = self._segmenter.objects(self._embed(image)._seen, pointed)
         return [_mask(one, label="object") for one in found]
+
+
+def _let_go(threads: ThreadPoolExecutor, segmenter: Segmenter) -> None:
+    threads.shutdown()
+    segmenter.close()
 
 
 def _file(image: str | PathLike[str] | bytes | np.ndarray | Image.Image) -> bytes:

@@ -23,7 +23,9 @@ def finish_job(job_id: str) -> None:
     finish_run.finish_job(runtime(), job_id)
 
 
-@app.task(name=Tasks.ANSWER)
+# Acknowledged before it runs: the lane has its own way of sending again, and Celery ends the worker
+# when an acknowledgement comes after the broker has been away.
+@app.task(name=Tasks.ANSWER, acks_late=False)
 def answer(request_id: str) -> None:
     from workers.interactive.lane import interactive_worker  # brings torch
 

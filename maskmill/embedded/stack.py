@@ -82,7 +82,11 @@ def service_children(
         "dispatcher": ("workers.dispatcher",),
         "planner": (*celery, "-c", "4", "-Q", "planning", "-n", "planner@%h"),
         "bulk": (*celery, "-c", "1", "-Q", "bulk", "-n", "bulk@%h"),
-        "interactive": (*celery, "-c", "8", "-Q", "interactive", "-n", "interactive@%h"),
+        # With no more messages in hand than threads: others may be idle.
+        "interactive": (
+            *(*celery, "--disable-prefetch", "-c", "8"),
+            *("-Q", "interactive", "-n", "interactive@%h"),
+        ),
     }
     return [
         _python_child(name, arguments, environment=environment, logs=logs)
