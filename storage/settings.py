@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     max_request_image_bytes: int = Field(
         20 * 2**20, gt=0, description="One image of a single-image request, sent or fetched"
     )
+    max_request_image_pixels: int = Field(
+        50_000_000, gt=0, description="Of that image: a worker has several in memory at a time"
+    )
     max_request_bytes: int = Field(
         64 * 2**20, gt=0, description="The body of a single-image request; base64 adds a third"
     )
@@ -86,6 +89,9 @@ class Settings(BaseSettings):
     )
     interactive_waiting: int = Field(
         64, gt=0, description="Single-image requests that may wait for a worker; then it is 503"
+    )
+    interactive_per_key: int = Field(
+        16, gt=0, description="Such requests of one API key that an API process has outstanding"
     )
     interactive_bytes: int = Field(
         2**30, gt=0, description="Files of such requests that one API process may have waiting"

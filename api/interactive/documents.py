@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticKnownError
 
+from domain.workflows.limits import MAX_LEVELS, is_too_deep
+
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _LARGEST_COORDINATE = 1e9
 
@@ -24,7 +26,10 @@ def _coordinate(value: float) -> float:
 
 
 def sendable(value: Any) -> Any:
-    """JSON of any form, as long as UTF-8 and JSON proper can say it. Iterative: it may be deep."""
+    """JSON of any form, as long as UTF-8 and JSON proper can say it, and whoever reads it next can
+    follow it down."""
+    if is_too_deep(value):
+        raise ValueError(f"lists and objects may be nested {MAX_LEVELS} deep")
     rest = [value]
     while rest:
         entry = rest.pop()

@@ -18,6 +18,7 @@ from api.interactive.documents import (
 MAX_CONCEPTS = 16
 MAX_OBJECTS = 1000
 MAX_POINTS = 1000
+MAX_POINTS_TOGETHER = 10_000  # of all prompts
 MAX_TEXT = 4096  # characters; the model reads far fewer, and cuts off the rest
 BASE_MODEL = "sam3/sam3_final"
 _PROMPT_ENTRY = "Invalid prompt entry; expected dict or Sam2Prompt instance"
@@ -27,6 +28,15 @@ def _probability(value: float | None, info: ValidationInfo) -> float | None:
     if value is not None and not 0 <= value <= 1:
         raise ValueError(f"{info.field_name} must be between 0.0 and 1.0")
     return value
+
+
+def _check_total(prompts: Any, field: str, most: int) -> None:
+    """Before each of them is looked at, and possibly found wrong."""
+    entries = prompts if isinstance(prompts, list) else []
+    lists = [entry.get(field) for entry in entries if isinstance(entry, dict)]
+    total = sum(len(found) for found in lists if isinstance(found, list))
+    if total > most:
+        raise ValueError(f"All prompts may have {most} {field} together, not {total}")
 
 
 class Box(Part):
@@ -128,6 +138,8 @@ class ConceptBody(ImageBody):
         if isinstance(prompts, list) and len(prompts) > MAX_CONCEPTS:
             found = f"got {len(prompts)}"
             raise ValueError(f"Exceeded SAM3_MAX_PROMPT_BATCH_SIZE={MAX_CONCEPTS}: {found}")
+        _check_total(prompts, "boxes", MAX_OBJECTS)
+        _check_total(prompts, "box_labels", MAX_OBJECTS)
         return prompts
 
 
@@ -165,6 +177,8 @@ class ObjectPrompts(Part):
     def _accept_other_forms(cls, value: Any) -> Any:
         if isinstance(value, dict) and value and "prompts" not in value:
             value = [value]
+        given = value.get("prompts") if isinstance(value, dict) else value
+        _check_total(given, "points", MAX_POINTS_TOGETHER)
         if not isinstance(value, list):
             return value
         if not all(isinstance(entry, dict) for entry in value):

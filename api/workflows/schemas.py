@@ -6,6 +6,8 @@ from pydantic import BaseModel, Field
 
 from api.interactive.documents import Document, JsonObject, Text
 
+MAX_EXCLUDED = 256  # names, known or not
+
 
 class WorkflowBody(Document):
     """A workflow and what it runs on."""
@@ -15,7 +17,9 @@ class WorkflowBody(Document):
         description="By the inputs' names; an image is a list, an object with `value`, or a text: "
         "base64 or an https address"
     )
-    excluded_fields: list[Text] | None = Field(None, description="Outputs to leave out")
+    excluded_fields: list[Text] | None = Field(
+        None, max_length=MAX_EXCLUDED, description="Outputs to leave out"
+    )
 
 
 class WorkflowAnswer(BaseModel):

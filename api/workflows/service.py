@@ -3,6 +3,7 @@
 import asyncio
 
 from fastapi import Response
+from fastapi.concurrency import run_in_threadpool
 
 from api.context import Context
 from api.interactive.images import NOT_FETCHED, ImageRefused
@@ -11,6 +12,7 @@ from api.workflows.schemas import WorkflowBody
 from domain.interactive import WorkflowRequest
 from domain.workflows import (
     ImageValue,
+    Plan,
     compile_workflow,
     image_error,
     image_values,
@@ -22,8 +24,7 @@ MAX_IMAGES = 256
 
 
 async def run(context: Context, caller: ApiKey, body: WorkflowBody) -> Response:
-    plan = compile_workflow(body.specification, body.inputs)
-    images = image_values(plan, body.inputs)
+    plan, images = await run_in_threadpool(_compiled, body)
     files = await _loaded(context, caller, images)
     asked = WorkflowRequest(
         specification=body.specification,
@@ -31,6 +32,12 @@ async def run(context: Context, caller: ApiKey, body: WorkflowBody) -> Response:
         excluded_fields=tuple(body.excluded_fields or ()),
     )
     return await answered(context, caller, asked, files=files)
+
+
+def _compiled(body: WorkflowBody) -> tuple[Plan, tuple[ImageValue, ...]]:
+    """In a thread: what is wrong with a long body takes long to find."""
+    plan = compile_workflow(body.specification, body.inputs)
+    return plan, image_values(plan, body.inputs)
 
 
 async def _loaded(context: Context, caller: ApiKey, images: tuple[ImageValue, ...]) -> list[bytes]:

@@ -9,7 +9,16 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
-from domain.workflows.values import AnyColour, ClassNames, Fraction, LineWidth, Pixels
+from domain.workflows.limits import MAX_COLOURS, Name, Selector, at_most
+from domain.workflows.values import (
+    MAX_CLASSES,
+    AnyColour,
+    ClassMapping,
+    ClassNames,
+    Fraction,
+    LineWidth,
+    Pixels,
+)
 
 
 class Kind(StrEnum):
@@ -27,9 +36,9 @@ class Block(BaseModel):
     GIVES: ClassVar[Mapping[str, Kind]]
     OPENS: ClassVar[bool] = False
 
-    name: str
+    name: Name
     type: str
-    image: Annotated[str, Field(validation_alias=AliasChoices("images", "image"))]
+    image: Annotated[Selector, Field(validation_alias=AliasChoices("images", "image"))]
 
     @classmethod
     def parameters(cls) -> set[str]:
@@ -42,7 +51,7 @@ class Sam3(Block):
 
     GIVES: ClassVar[Mapping[str, Kind]] = {"predictions": Kind.DETECTIONS}
 
-    model_id: str = "sam3/sam3_final"
+    model_id: Name = "sam3/sam3_final"
     class_names: ClassNames = Field(default=None, validate_default=True)
 
     @property
@@ -75,7 +84,7 @@ class Sam3V1(Sam3):
 
 class Sam3WithoutOverlaps(Sam3):
     confidence: Fraction = 0.5
-    per_class_confidence: tuple[Fraction, ...] | None = None
+    per_class_confidence: Annotated[tuple[Fraction, ...], at_most(MAX_CLASSES)] | None = None
     apply_nms: bool = True
     nms_iou_threshold: Fraction = 0.9
 
@@ -106,7 +115,7 @@ class Sam3V2(Sam3WithoutOverlaps):
 
 class Sam3V3(Sam3WithoutOverlaps):
     type: Literal["roboflow_core/sam3@v3"]
-    class_mapping: dict[str, str] | None = None
+    class_mapping: ClassMapping | None = None
     output_format: Literal["rle", "polygons"] = "rle"
 
     @property
@@ -148,11 +157,11 @@ class Visualization(Block):
     TAKES: ClassVar[Mapping[str, Kind]] = {**Block.TAKES, "predictions": Kind.DETECTIONS}
     GIVES: ClassVar[Mapping[str, Kind]] = {"image": Kind.IMAGE}
 
-    predictions: str
+    predictions: Selector
     copy_image: bool = True
     color_palette: Annotated[str, AfterValidator(_check_palette)] = "DEFAULT"
     palette_size: Annotated[int, Field(ge=1, le=256)] = 10
-    custom_colors: tuple[AnyColour, ...] = ()
+    custom_colors: Annotated[tuple[AnyColour, ...], at_most(MAX_COLOURS)] = ()
     color_axis: Annotated[Literal["CLASS", "INDEX", "TRACK"], AfterValidator(_check_axis)] = "CLASS"
 
     @model_validator(mode="after")
@@ -255,7 +264,9 @@ class DynamicCrop(Block):
     OPENS: ClassVar[bool] = True
 
     type: Literal["roboflow_core/dynamic_crop@v1", "DynamicCrop", "Crop"]
-    predictions: Annotated[str, Field(validation_alias=AliasChoices("predictions", "detections"))]
+    predictions: Annotated[
+        Selector, Field(validation_alias=AliasChoices("predictions", "detections"))
+    ]
     mask_opacity: Fraction = 0.0
     background_color: AnyColour = (0, 0, 0)
 

@@ -19,6 +19,7 @@ from domain.workflows.errors import (
     wrong_structure,
 )
 from domain.workflows.images import check_image_inputs
+from domain.workflows.limits import MAX_CROPS_OF_CROPS, MAX_LEVELS, is_too_deep
 from domain.workflows.plan import Lineage, Plan, PlannedOutput, Step, Value
 from domain.workflows.selectors import EVERYTHING, FromInput, FromStep, Source, parse_selector
 from domain.workflows.specification import (
@@ -41,14 +42,17 @@ def compile_workflow(specification: object, inputs: Mapping[str, Any]) -> Plan:
     Raises WorkflowError, with the body for the client: a block, an input type or a version that is
     not supported; a missing or wrong field; a name twice; a selector to what does not exist or is
     of another kind; steps in a circle; images that are missing, an empty or a nested list; a
-    parameter's value that a block refuses; an unknown model.
+    parameter's value that a block refuses; an unknown model; more than
+    domain.workflows.limits allow.
     """
     read = read_specification(specification)
     images = tuple(part.name for part in read.inputs if isinstance(part, ImageInput))
     known = _Inputs(images, _parameters(read.inputs, inputs))
     blocks = _by_name(_read_block(place, step, known) for place, step in enumerate(read.steps))
     steps = _ordered(blocks, known)
-    outputs = tuple(_plan_output(output, steps, known) for output in read.outputs)
+    outputs = tuple(
+        _plan_output(output, steps=steps, blocks=blocks, inputs=known) for output in read.outputs
+    )
     return Plan(
         images=images,
         parameters=tuple(known.parameters),
@@ -70,11 +74,15 @@ class _Inputs:
 def _parameters(
     declared: Iterable[ImageInput | ParameterInput], inputs: Mapping[str, Any]
 ) -> dict[str, Any]:
-    return {
+    values = {
         part.name: inputs.get(part.name, part.default_value)
         for part in declared
         if isinstance(part, ParameterInput)
     }
+    for name, value in values.items():
+        if is_too_deep(value):
+            raise input_error(f"The value of `{name}` is nested more than {MAX_LEVELS} deep")
+    return values
 
 
 # -- one step -------------------------------------------------------------------------------------
@@ -240,6 +248,11 @@ def _plan_step(
             [BlockError(block.name, block.type, "predictions", "other number of results")],
             error_type="StepInputLineageError",
         )
+    if block.OPENS and len(lineages["image"]) >= MAX_CROPS_OF_CROPS:
+        raise wrong_structure(
+            f"Step `{block.name}` makes crops of crops of crops; they may be of crops of an image",
+            [BlockError(block.name, block.type, "image", "too many crops of crops")],
+        )
     assert not isinstance(predictions, FromInput)
     return Step(block, sources["image"], predictions, lineages["image"])
 
@@ -254,13 +267,14 @@ def _lineage(source: FromInput | FromStep, steps: Mapping[str, Step]) -> Lineage
 # -- outputs --------------------------------------------------------------------------------------
 
 
-def _plan_output(output: Output, steps: Mapping[str, Step], inputs: _Inputs) -> PlannedOutput:
+def _plan_output(
+    output: Output, *, steps: Mapping[str, Step], blocks: Mapping[str, Block], inputs: _Inputs
+) -> PlannedOutput:
     where = BlockError("$outputs", None, output.name, f"Invalid reference to {output.selector}")
     source = parse_selector(output.selector)
     if source is None:
         details = f"outputs: `{output.name}` has no selector such as $steps.NAME.OUTPUT"
         raise syntax_error(details, [where])
-    blocks = {name: step.block for name, step in steps.items()}
     _kind(source, output.selector, blocks=blocks, inputs=inputs, where=where)
     if isinstance(source, FromInput) and source.name not in inputs.images:
         value = Value(inputs.parameters[source.name])

@@ -6,6 +6,9 @@ from typing import Any
 
 COMPILING = "workflow_compilation"
 INPUTS = "workflow_execution | runtime_input_validation"
+MAX_SHOWN = 50  # faults of one request
+_MAX_MESSAGE = 16_384  # characters; so many as the faults shown have
+_MAX_DETAIL = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +38,23 @@ class WorkflowError(Exception):
         self.status = status
         inner_type, inner_message = inner_error or (None, None)
         self.body: dict[str, Any] = {
-            "message": _encodable(message),
+            "message": _shown(message, _MAX_MESSAGE),
             "error_type": error_type,
             "context": context,
             "inner_error_type": inner_type,
-            "inner_error_message": inner_message and _encodable(inner_message),
+            "inner_error_message": inner_message and _shown(inner_message, _MAX_MESSAGE),
         }
         if blocks is not None:
             self.body["blocks_errors"] = [
-                {key: text and _encodable(text) for key, text in asdict(block).items()}
-                for block in blocks
+                {key: text and _shown(text, _MAX_DETAIL) for key, text in asdict(block).items()}
+                for block in blocks[:MAX_SHOWN]
             ]
 
 
-def _encodable(text: str) -> str:
-    """Messages quote what clients wrote, and JSON can write half characters that UTF-8 cannot."""
-    return text.encode(errors="replace").decode()
+def _shown(text: str, most: int) -> str:
+    """Messages quote what clients wrote, which may be long, and JSON can write half characters
+    that UTF-8 cannot."""
+    return text[:most].encode(errors="replace").decode()
 
 
 def syntax_error(details: str, blocks: Sequence[BlockError] = ()) -> WorkflowError:
@@ -116,6 +120,15 @@ def unknown_model(where: BlockError) -> WorkflowError:
         context="workflow_execution | step_execution",
         status=404,
         blocks=[where],
+    )
+
+
+def too_much(what: str) -> WorkflowError:
+    """A workflow that compiles, and whose limits show as it runs."""
+    return WorkflowError(
+        "WorkflowLimitError",
+        f"This workflow is too much for one request: {what}.",
+        context="workflow_execution | step_execution",
     )
 
 

@@ -4,9 +4,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from domain.workflows.errors import duplicated_name, syntax_error, unsupported_version
+from domain.workflows.errors import (
+    MAX_SHOWN,
+    duplicated_name,
+    syntax_error,
+    unsupported_version,
+)
+from domain.workflows.limits import MAX_INPUTS, MAX_OUTPUTS, MAX_STEPS, Name, Selector, at_most
 
-MAX_STEPS = 64
+_MAX_LINE = 300  # characters
 _NEWEST_MINOR = 15  # of version 1 of Roboflow's engine, whose rules are followed here
 
 
@@ -16,12 +22,12 @@ class Part(BaseModel):
 
 class ImageInput(Part):
     type: Literal["WorkflowImage", "InferenceImage"]
-    name: str
+    name: Name
 
 
 class ParameterInput(Part):
     type: Literal["WorkflowParameter", "InferenceParameter"]
-    name: str
+    name: Name
     default_value: Any = None
 
 
@@ -30,8 +36,8 @@ class Output(Part):
     of the image that came in (`parent`)."""
 
     type: Literal["JsonField"]
-    name: str
-    selector: str
+    name: Name
+    selector: Selector
     coordinates_system: Literal["own", "parent"] = "parent"
 
 
@@ -39,9 +45,12 @@ class Specification(Part):
     """`steps` are checked one by one, each by its block."""
 
     version: str
-    inputs: tuple[Annotated[ImageInput | ParameterInput, Field(discriminator="type")], ...]
-    steps: Annotated[tuple[dict[str, Any], ...], Field(max_length=MAX_STEPS)]
-    outputs: tuple[Output, ...]
+    inputs: Annotated[
+        tuple[Annotated[ImageInput | ParameterInput, Field(discriminator="type")], ...],
+        at_most(MAX_INPUTS),
+    ]
+    steps: Annotated[tuple[dict[str, Any], ...], at_most(MAX_STEPS)]
+    outputs: Annotated[tuple[Output, ...], at_most(MAX_OUTPUTS)]
 
 
 def read_specification(document: object) -> Specification:
@@ -57,10 +66,11 @@ def read_specification(document: object) -> Specification:
 
 
 def readable(error: ValidationError, *, prefix: str = "") -> str:
-    """What is wrong, a line for each field; without the values, which may be images."""
+    """What is wrong first, a line for each field; without the values, which may be images."""
     details = error.errors(include_url=False, include_input=False, include_context=False)
     return "\n".join(
-        f"{prefix}{'.'.join(map(str, one['loc'])) or 'document'}: {one['msg']}" for one in details
+        f"{prefix}{'.'.join(map(str, one['loc'])) or 'document'}: {one['msg']}"[:_MAX_LINE]
+        for one in details[:MAX_SHOWN]
     )
 
 

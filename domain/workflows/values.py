@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from domain.workflows.limits import MAX_CLASS_NAME, MAX_MAPPED_CLASSES, Name, at_most
+
 MAX_CLASSES = 16  # prompts that run on one image in one go
 MAX_SIDE = 2**20  # pixels; no image that can be decoded is larger
 
@@ -28,13 +30,13 @@ def _split_classes(value: Any) -> Any:
     if value is None:
         raise ValueError("class names are needed: a list, or one string split at commas")
     if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if isinstance(value, list | tuple) and len(value) > MAX_CLASSES:
+        raise ValueError(f"at most {MAX_CLASSES} class names, not {len(value)}")
     return value
 
 
 def _check_classes(names: tuple[str, ...]) -> tuple[str, ...]:
-    if len(names) > MAX_CLASSES:
-        raise ValueError(f"at most {MAX_CLASSES} class names, not {len(names)}")
     if not all(name.strip() for name in names):
         raise ValueError("a class name must not be empty")
     return names
@@ -58,8 +60,11 @@ def _read_colour(value: Any) -> Any:
 _Part = Annotated[int, Field(ge=0, le=255)]
 
 ClassNames = Annotated[
-    tuple[str, ...], BeforeValidator(_split_classes), AfterValidator(_check_classes)
+    tuple[Annotated[str, Field(max_length=MAX_CLASS_NAME)], ...],
+    BeforeValidator(_split_classes),
+    AfterValidator(_check_classes),
 ]
+ClassMapping = Annotated[dict[str, Name], at_most(MAX_MAPPED_CLASSES)]
 AnyColour = Annotated[tuple[_Part, _Part, _Part], BeforeValidator(_read_colour)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Pixels = Annotated[int, Field(ge=1, le=MAX_SIDE)]

@@ -1,10 +1,12 @@
 """The interactive lane's way through the broker: requests, their answers, and what is kept."""
 
-from storage.lane.front import Answer, FrontLane, LaneError, LaneFull, LaneSilent
+from storage.lane.errors import LaneError, LaneFull, LaneSilent
+from storage.lane.front import Answer, FrontLane
 from storage.lane.shelf import Kept, Shelf
-from storage.lane.worker import Taken, WorkerLane
+from storage.lane.worker import MAX_ANSWER_BYTES, Taken, WorkerLane
 
 __all__ = [
+    "MAX_ANSWER_BYTES",
     "Answer",
     "FrontLane",
     "Kept",

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
+from weakref import WeakValueDictionary
 
 import structlog
 from kombu.exceptions import OperationalError as BrokerError
-from pydantic import ValidationError
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from domain.interactive import Asked, LaneAnswer, LaneRequest
 from storage.lane import keys, scripts
 from storage.lane.doorbell import Doorbell
+from storage.lane.errors import LaneFull, LaneSilent
 from storage.settings import Settings
 
 log = structlog.get_logger()
@@ -26,7 +27,9 @@ log = structlog.get_logger()
 LOOK_SECONDS = 0.5
 _READ_SECONDS = 5  # of one wait for answers; then the next begins
 _PAUSE_SECONDS = 0.2  # before a broker that is away is asked again
+_ASIDE_SECONDS = 3  # for what is no request; one has its own time
 _CONNECTIONS = 32
+_IN_HAND_PER_KEY = 4  # half of what a worker has in hand; the rest of a key's requests wait here
 _AWAY = (RedisError, BrokerError, OSError)
 
 
@@ -39,26 +42,11 @@ class Answer:
     body: bytes
 
 
-class LaneError(Exception):
-    """The lane has no answer; the caller may try again after `retry_after_seconds`."""
-
-    def __init__(self, message: str, *, retry_after_seconds: int) -> None:
-        super().__init__(message)
-        self.retry_after_seconds = retry_after_seconds
-
-
-class LaneFull(LaneError):
-    """As many requests wait as may; this one was not taken."""
-
-
-class LaneSilent(LaneError):
-    """Nobody answered in time, two workers died of it, or the broker is away."""
-
-
 @dataclass(slots=True)
 class _Outstanding:
     """A request that this process awaits. `missed` counts the looks in a row that found neither
-    the request, nor a message for it; `retried` is set once it has been lost."""
+    the request, nor a message for it; `retried` is set once it has been lost. Not `sent`: others of
+    the same API key are before it, or the broker is just being asked."""
 
     request: LaneRequest
     files: Sequence[bytes]
@@ -86,11 +74,15 @@ class FrontLane:
     """One for each process, started and stopped in the event loop that uses it.
 
     Requests are looked after while they are outstanding: what a dead worker held, or the broker
-    has forgotten, is sent once more. Answers that come twice or late are dropped.
+    has forgotten, is sent once more. Answers that come twice or late are dropped. Of an API key
+    few are sent at a time, so that slow ones leave threads of a worker to other keys.
     """
 
     settings: Settings
     _outstanding: dict[str, _Outstanding] = field(default_factory=dict, init=False)
+    _turns: WeakValueDictionary[str, asyncio.Semaphore] = field(
+        default_factory=WeakValueDictionary, init=False
+    )
     _tasks: list[asyncio.Task[None]] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -120,13 +112,17 @@ class FrontLane:
 
     async def ask(self, asked: Asked, *, key_id: str, files: Sequence[bytes]) -> Answer:
         """Raises LaneFull before anything is sent, and LaneSilent."""
-        await self._admit(asked.kind, files)
+        if not (self._has_room(key_id) and self._holds(files)):
+            raise await self._full("too much of this API key, or of all, is not answered yet")
         outstanding = self._new(asked, key_id=key_id, files=files)
         self._outstanding[outstanding.request.id] = outstanding
+        turns = self._turns.setdefault(key_id, asyncio.Semaphore(_IN_HAND_PER_KEY))
         try:
             async with asyncio.timeout(outstanding.seconds_left):
-                await self._send(outstanding)
-                return await outstanding.answer
+                await self._admit(asked.kind)
+                async with turns:
+                    await self._send(outstanding)
+                    return await outstanding.answer
         except TimeoutError as error:  # an OSError too
             raise self._silent("no worker answered in time") from error
         except _AWAY as error:
@@ -142,10 +138,11 @@ class FrontLane:
         """
         shelves = [keys.shelf(kind, "") for kind in ("images", "logits")]
         try:
-            await self._clear_script(
-                keys=[keys.generation(key_id), keys.CLEARED],
-                args=[key_id, keys.CLEARED_SECONDS, *shelves],
-            )
+            async with asyncio.timeout(_ASIDE_SECONDS):
+                await self._clear_script(
+                    keys=[keys.generation(key_id), keys.CLEARED],
+                    args=[key_id, keys.CLEARED_SECONDS, *shelves],
+                )
         except _AWAY as error:
             raise self._silent("the broker is away") from error
 
@@ -154,23 +151,32 @@ class FrontLane:
         requests_workflow, refused_full, retried, embedding_hits, embedding_misses. And now:
         waiting (messages), workers (alive). Raises LaneSilent where the broker is away."""
         try:
-            counted = cast(dict[bytes, bytes], await self._broker.hgetall(keys.COUNTS))
-            waiting = await self._broker.llen(self._queue)
-            workers = await self._living_script(keys=[self._workers], args=[keys.SILENT_SECONDS])
+            async with asyncio.timeout(_ASIDE_SECONDS):
+                counted = cast(dict[bytes, bytes], await self._broker.hgetall(keys.COUNTS))
+                waiting = await self._broker.llen(self._queue)
+                workers = await self._living_script(
+                    keys=[self._workers], args=[keys.SILENT_SECONDS]
+                )
         except _AWAY as error:
             raise self._silent("the broker is away") from error
         found = {name.decode(): int(count) for name, count in counted.items()}
         return {**found, "waiting": waiting, "workers": workers}
 
-    async def _admit(self, kind: str, files: Sequence[bytes]) -> None:
-        try:
-            waiting = await self._broker.llen(self._queue)
-            full = waiting >= self.settings.interactive_waiting or not self._holds(files)
-            await self._count("refused_full" if full else f"requests_{kind}")
-        except _AWAY as error:
-            raise self._silent("the broker is away") from error
-        if full:
-            raise LaneFull(f"{waiting} requests wait already", retry_after_seconds=1)
+    async def _admit(self, kind: str) -> None:
+        waiting = await self._broker.llen(self._queue)
+        if waiting >= self.settings.interactive_waiting:
+            raise await self._full(f"{waiting} requests wait already")
+        await self._count(f"requests_{kind}")
+
+    async def _full(self, message: str) -> LaneFull:
+        with suppress(*_AWAY):
+            async with asyncio.timeout(_ASIDE_SECONDS):
+                await self._count("refused_full")
+        return LaneFull(message, retry_after_seconds=1)
+
+    def _has_room(self, key_id: str) -> bool:
+        own = sum(one.request.key_id == key_id for one in self._outstanding.values())
+        return own < self.settings.interactive_per_key
 
     def _holds(self, files: Sequence[bytes]) -> bool:
         """Whether these may be outstanding too: they lie here and in the broker meanwhile."""
@@ -189,7 +195,7 @@ class FrontLane:
 
     async def _send(self, outstanding: _Outstanding) -> None:
         request = outstanding.request
-        fields: dict[Any, Any] = {"asked": request.model_dump_json()}
+        fields: dict[Any, Any] = {"asked": request.model_dump_json(), "reply_to": self._reply_to}
         fields.update((f"file{n}", data) for n, data in enumerate(outstanding.files))
         async with self._broker.pipeline() as pipeline:
             pipeline.hset(keys.request(request.id), mapping=fields)
@@ -208,7 +214,8 @@ class FrontLane:
         if outstanding.answered and not outstanding.retried:
             return  # whoever answered has removed it
         with suppress(*_AWAY):
-            await self._broker.unlink(keys.request(outstanding.request.id))
+            async with asyncio.timeout(_ASIDE_SECONDS):
+                await self._broker.unlink(keys.request(outstanding.request.id))
 
     async def _read(self) -> None:
         """Takes the answers to this process, one after the other, as long as it runs."""
@@ -220,8 +227,9 @@ class FrontLane:
             except _AWAY as error:
                 log.warning("lane.broker_away", error=type(error).__name__)
                 await asyncio.sleep(_PAUSE_SECONDS)
-            except ValidationError:
+            except Exception:  # who reads no more would answer nobody any more
                 log.exception("lane.answer_not_understood")
+                await asyncio.sleep(_PAUSE_SECONDS)
 
     def _settle(self, message: bytes) -> None:
         head, _, body = message.partition(b"\n")
@@ -237,6 +245,8 @@ class FrontLane:
                 await self._look()
             except _AWAY as error:
                 log.warning("lane.broker_away", error=type(error).__name__)
+            except Exception:  # of libraries whose connection is gone, too
+                log.exception("lane.look_failed")
 
     async def _look(self) -> None:
         """Ask the broker once what became of all that is outstanding."""

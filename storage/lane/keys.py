@@ -6,9 +6,10 @@ COUNTS = f"{PREFIX}counts"  # hash: what has happened since the broker was empty
 CLICKS = f"{PREFIX}clicks"  # there while requests come
 CLEARED = f"{PREFIX}cleared"  # sorted set: owners whose things are gone, by when
 
-# A worker says so often that it lives, and is taken for dead once it was silent so long.
+# A worker says so often that it lives, and is taken for dead once it was silent so long. Large
+# answers hold up all threads of a process for a second or two.
 BEAT_SECONDS = 0.5
-SILENT_SECONDS = 3.0
+SILENT_SECONDS = 6.0
 
 CLICKS_SECONDS = 3
 CLEARED_SECONDS = 3600.0
@@ -27,7 +28,8 @@ def workers(model: str) -> str:
 
 
 def request(request_id: str) -> str:
-    """Hash: `asked` (LaneRequest as JSON), `file0`, `file1`, ..., and `taken_by`, a worker."""
+    """Hash: `asked` (LaneRequest as JSON), `reply_to` (also in it, for when it cannot be read),
+    `file0`, `file1`, ..., and `taken_by`, a worker."""
     return f"{PREFIX}request:{request_id}"
 
 

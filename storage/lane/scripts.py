@@ -27,11 +27,15 @@ return redis.call('ZCOUNT', KEYS[1], now - ARGV[1], '+inf')
 """
 )
 
-# KEYS: request, clicks. ARGV: worker, seconds of clicks. Returns 1 where it is this worker's now.
+# KEYS: request, clicks. ARGV: worker, seconds of clicks, a token of this call. Returns 1
+# where it is this call's now, also if the client says it again, because the answer was lost.
 TAKE = """
 redis.call('SET', KEYS[2], 1, 'EX', ARGV[2])
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-return redis.call('HSETNX', KEYS[1], 'taken_by', ARGV[1])
+if redis.call('HSETNX', KEYS[1], 'taken_by', ARGV[1]) == 1 then
+  redis.call('HSET', KEYS[1], 'token', ARGV[3])
+end
+return redis.call('HGET', KEYS[1], 'token') == ARGV[3] and 1 or 0
 """
 
 # KEYS: workers, queue. ARGV: seconds of silence, prefix of requests, ids. Returns a word for each:
@@ -75,7 +79,7 @@ end
 """
 )
 
-# ARGV: seconds, budget in bytes, name, mark, data.
+# ARGV: seconds, budget in bytes, name, mark, data, how many things there may be.
 PUT = (
     _SHELF
     + """
@@ -86,7 +90,8 @@ for _, expired in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', now - second
 end
 local bytes = #ARGV[5]
 if bytes > budget then return 0 end
-while tonumber(redis.call('HGET', sizes, '') or '0') + bytes > budget do
+while tonumber(redis.call('HGET', sizes, '') or '0') + bytes > budget
+    or redis.call('ZCARD', index) >= tonumber(ARGV[6]) do
   drop(redis.call('ZRANGE', index, 0, 0)[1])
 end
 redis.call('HSET', things .. name, 'mark', ARGV[4], 'data', ARGV[5])

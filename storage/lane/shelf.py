@@ -18,24 +18,27 @@ class Kept:
 
 class Shelf:
     """`kind` names the shelf, `seconds` is how long a thing lasts unused, `budget_bytes` what all
-    things of one owner may have together. Names begin with a digest, in hex.
+    things of one owner may have together, `most` how many there may be. Names begin with a
+    digest, in hex.
 
     Thread safe. Every method raises redis.RedisError where the broker is away.
     """
 
-    def __init__(self, broker: redis.Redis, kind: str, *, seconds: int, budget_bytes: int) -> None:
+    def __init__(
+        self, broker: redis.Redis, kind: str, *, seconds: int, budget_bytes: int, most: int
+    ) -> None:
         self._broker = broker
         self._kind = kind
         self._seconds = seconds
         self._budget_bytes = budget_bytes
+        self._most = most
         self._put = broker.register_script(scripts.PUT)
         self._mark = broker.register_script(scripts.MARK)
 
     def put(self, owner: str, name: str, *, mark: str, data: bytes) -> None:
         """Replaces what had this name. What is larger than the budget is not kept."""
-        self._put(
-            keys=self._keys(owner), args=[self._seconds, self._budget_bytes, name, mark, data]
-        )
+        limits = [self._seconds, self._budget_bytes]
+        self._put(keys=self._keys(owner), args=[*limits, name, mark, data, self._most])
 
     def mark(self, owner: str, name: str) -> str | None:
         """The mark of what has this name, which then lasts longer."""

@@ -1,11 +1,13 @@
 """The lane as its workers see it: requests to take, answers to give, things to keep."""
 
+import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
 import redis
+import structlog
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
@@ -18,6 +20,13 @@ _CONNECT_SECONDS = 3.0
 _ANSWER_SECONDS = 20.0  # of the broker, for one command
 
 _LOGITS_BYTES = 32 * 2**20  # per API key; a mask of SAM 3's has 324 KiB
+_MOST_LOGITS = 256  # per API key: each is compared with each prompt that may refine it
+_MOST_IMAGES = 10_000  # per API key: small ones cost the broker more than their bytes
+
+# Of one body. Larger ones hold up the processes they pass through; the broker ends at 512 MiB.
+MAX_ANSWER_BYTES = 128 * 2**20
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,29 +55,37 @@ class WorkerLane:
             "images",
             seconds=settings.kept_image_seconds,
             budget_bytes=settings.kept_image_bytes,
+            most=_MOST_IMAGES,
         )
         self.logits = Shelf(
             self._broker,
             "logits",
             seconds=settings.kept_image_seconds,
             budget_bytes=_LOGITS_BYTES,
+            most=_MOST_LOGITS,
         )
         self._take = self._broker.register_script(scripts.TAKE)
         self._beat = self._broker.register_script(scripts.BEAT)
 
     def take(self, request_id: str) -> Taken | None:
-        """None where nobody waits any more, or another worker has it."""
+        """None where nobody waits any more, or another worker has it. What cannot be read is
+        answered at once: with 500, in the words for what goes wrong inside."""
         taken = self._take(
-            keys=[keys.request(request_id), keys.CLICKS], args=[self.name, keys.CLICKS_SECONDS]
+            keys=[keys.request(request_id), keys.CLICKS],
+            args=[self.name, keys.CLICKS_SECONDS, secrets.token_hex(8)],
         )
         if not taken:
             return None
         found = cast(dict[bytes, bytes], self._broker.hgetall(keys.request(request_id)))
         if b"asked" not in found:
             return None
-        request = LaneRequest.model_validate_json(found[b"asked"])
-        count = sum(field.startswith(b"file") for field in found)
-        return Taken(request, tuple(found[b"file%d" % number] for number in range(count)))
+        try:
+            return _parsed(found)
+        except (ValueError, KeyError, RecursionError) as error:
+            log.error("request.not_understood", request=request_id, error=type(error).__name__)
+            body = b'{"message":"Internal error."}'
+            self._push(request_id, found[b"reply_to"].decode(), body, status=500)
+            return None
 
     def answer(
         self,
@@ -79,12 +96,29 @@ class WorkerLane:
         media_type: str = "application/json",
         counts: Mapping[str, int] | None = None,
     ) -> None:
-        """Ends the request. `counts` are added to the lane's in the same moment."""
-        head = LaneAnswer(id=request.id, status=status, media_type=media_type).model_dump_json()
+        """Ends the request. `counts` are added to the lane's in the same moment. A body of more
+        than MAX_ANSWER_BYTES is replaced by a refusal, 413."""
+        if len(body) > MAX_ANSWER_BYTES:
+            body, status, media_type = _too_large(len(body)), 413, "application/json"
+        self._push(
+            request.id, request.reply_to, body, status=status, media_type=media_type, counts=counts
+        )
+
+    def _push(
+        self,
+        request_id: str,
+        reply_to: str,
+        body: bytes,
+        *,
+        status: int,
+        media_type: str = "application/json",
+        counts: Mapping[str, int] | None = None,
+    ) -> None:
+        head = LaneAnswer(id=request_id, status=status, media_type=media_type).model_dump_json()
         with self._broker.pipeline() as pipeline:
-            pipeline.unlink(keys.request(request.id))
-            pipeline.rpush(request.reply_to, head.encode() + b"\n" + body)
-            pipeline.expire(request.reply_to, keys.REPLIES_SECONDS)
+            pipeline.unlink(keys.request(request_id))
+            pipeline.rpush(reply_to, head.encode() + b"\n" + body)
+            pipeline.expire(reply_to, keys.REPLIES_SECONDS)
             for name, added in (counts or {}).items():
                 pipeline.hincrby(keys.COUNTS, name, added)
             pipeline.execute()
@@ -128,6 +162,17 @@ class WorkerLane:
 
     def close(self) -> None:
         self._broker.close()
+
+
+def _parsed(found: Mapping[bytes, bytes]) -> Taken:
+    request = LaneRequest.model_validate_json(found[b"asked"])
+    count = sum(field.startswith(b"file") for field in found)
+    return Taken(request, tuple(found[b"file%d" % number] for number in range(count)))
+
+
+def _too_large(byte_count: int) -> bytes:
+    said = f"The answer would have {byte_count} bytes; {MAX_ANSWER_BYTES} are allowed."
+    return json.dumps({"message": said}).encode()
 
 
 def open_broker(settings: Settings) -> redis.Redis:

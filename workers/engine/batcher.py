@@ -86,8 +86,11 @@ class Batcher(Generic[In, Out]):
         try:
             answers = halving(self._work, [asked.item for asked in batch], device=self._device)
         except BaseException as error:
-            for asked in batch:
-                asked.answer.set_exception(error)
+            if len(batch) > 1:  # the fault of one of them is not the others'
+                for asked in batch:
+                    self._answer([asked])
+                return
+            batch[0].answer.set_exception(error)
             return
         for asked, answer in zip(batch, answers, strict=True):
             if isinstance(answer, ImageError):

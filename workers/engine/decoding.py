@@ -1,8 +1,12 @@
 """From the bytes of an image file to upright 8-bit RGB pixels."""
 
+import re
 import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
+from threading import Condition
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -14,19 +18,26 @@ from domain.errors import ImageError, ImageErrorCode
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
 _32_BIT_MODES = ("I", "F")
 _EXIF_ORIENTATION = 0x0112
-_UPRIGHT = {  # EXIF 2.32, tag Orientation: what puts the pixels upright again
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+# EXIF 2.32, tag Orientation: what puts the pixels, H x W x 3, upright again
+_UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda stored: stored[:, ::-1],
+    3: lambda stored: stored[::-1, ::-1],
+    4: lambda stored: stored[::-1],
+    5: lambda stored: stored.transpose(1, 0, 2),
+    6: lambda stored: stored[::-1].transpose(1, 0, 2),
+    7: lambda stored: stored[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda stored: stored[:, ::-1].transpose(1, 0, 2),
 }
 _TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF 6.0, section 15
-_MAX_SCANS = 500  # a progressive JPEG has about ten, and each passes over the whole image
+# Each scan of a JPEG passes over the whole image. Progressive ones have about ten, CMYK's 18.
+_MAX_SCANS = 100
+_MAX_SCANS_OF_LARGEST = 24  # of an image of just `max_pixels`
+_MAX_SEGMENTS = 5000
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9  # ITU-T T.81, table B.1
+_MARKER = re.compile(rb"\xff+([\x02-\xcf\xd8-\xfe])")  # none that stand within a scan's bytes
 _SMALL_TILE_PIXELS = 2**22  # is fine whatever the image
-_STRETCHED_AT_ONCE = 2**20  # pixels
+_PIXELS_AT_ONCE = 2**20
+_SMALL_PIXELS = 2**22  # images of so few wait for none
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +46,43 @@ class DecodedImage:
 
     pixels: np.ndarray
     orientation: int
+
+
+class _Room:
+    """For `pixels` of large images at the same time; others wait. None: for any number."""
+
+    def __init__(self) -> None:
+        self.pixels: int | None = None
+        self._taken = 0
+        self._changed = Condition()
+
+    @contextmanager
+    def taken(self, image: Image.Image) -> Iterator[None]:
+        pixels = image.width * image.height
+        if pixels <= _SMALL_PIXELS:
+            yield
+            return
+        with self._changed:
+            self._changed.wait_for(lambda: self._has(pixels))
+            self._taken += pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= pixels
+                self._changed.notify_all()
+
+    def _has(self, pixels: int) -> bool:
+        return self.pixels is None or not self._taken or self._taken + pixels <= self.pixels
+
+
+_room = _Room()
+
+
+def limit_pixels_at_once(pixels: int | None) -> None:
+    """So many pixels of images are decoded at the same time in this process, whoever asks; one
+    image always is, and those of up to 4 megapixels are not counted. None: no limit."""
+    _room.pixels = pixels
 
 
 def decode(data: bytes, *, max_pixels: int) -> DecodedImage:
@@ -53,11 +101,11 @@ def decode(data: bytes, *, max_pixels: int) -> DecodedImage:
     Raises ImageError: `truncated` (bytes are missing, or there are none), `unsupported` (not an
     image format we read), `too_large` (more than `max_pixels`, by the header, before any pixel
     is decoded; so are a TIFF's tiles that dwarf it), `decode_error` (damaged, or a JPEG of
-    absurdly many scans), `out_of_memory`.
+    absurdly many scans: more than 100, or than an image of `max_pixels` with 24 has to pass
+    over), `out_of_memory`.
     """
     if not data:
         raise ImageError(ImageErrorCode.TRUNCATED, "the file is empty")
-    _check_scans(data)
     # Replaces Pillow's own limit (a warning, then a fixed bound) by the check in _check_size.
     Image.MAX_IMAGE_PIXELS = None
     try:
@@ -65,7 +113,10 @@ def decode(data: bytes, *, max_pixels: int) -> DecodedImage:
             _check_size(image, max_pixels)
             if isinstance(image, TiffImageFile):
                 _check_tiles(image, data, max_pixels)
-            return _decode_upright(image)
+            if data.startswith(b"\xff\xd8"):
+                _check_scans(image, data, max_pixels)
+            with _room.taken(image):
+                return _decode_upright(image)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -76,9 +127,23 @@ def decode(data: bytes, *, max_pixels: int) -> DecodedImage:
         raise _damaged(data, error) from error
 
 
-def _check_scans(data: bytes) -> None:
-    if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > _MAX_SCANS:
-        raise ImageError(ImageErrorCode.DECODE_ERROR, f"too many scans, more than {_MAX_SCANS}")
+def _check_scans(image: Image.Image, data: bytes, max_pixels: int) -> None:
+    pixels = image.width * image.height
+    limit = min(_MAX_SCANS, _MAX_SCANS_OF_LARGEST * max_pixels // max(pixels, 1))
+    if data.count(b"\xff\xda") > limit and _scan_count(data) > limit:
+        raise ImageError(ImageErrorCode.DECODE_ERROR, f"too many scans, more than {limit}")
+
+
+def _scan_count(data: bytes) -> int:
+    """Of the first image in the file: telephones put films behind it, with anything in them."""
+    scans, end = 0, 2
+    for _ in range(_MAX_SEGMENTS):
+        found = _MARKER.search(data, end)
+        if found is None or found[1][0] == _END_OF_IMAGE:
+            return scans
+        scans += found[1][0] == _START_OF_SCAN
+        end = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+    raise ImageError(ImageErrorCode.DECODE_ERROR, f"more than {_MAX_SEGMENTS} segments")
 
 
 def _check_size(image: Image.Image, max_pixels: int) -> None:
@@ -120,10 +185,10 @@ def _decode_upright(image: Image.Image) -> DecodedImage:
     image.load()
     if not turned_by_pillow:
         orientation = exif_orientation(image)
-    rgb = _to_rgb(image)
+    pixels = _rgb_pixels(image)
     if not turned_by_pillow and orientation in _UPRIGHT:
-        rgb = rgb.transpose(_UPRIGHT[orientation])
-    return DecodedImage(np.array(rgb), orientation)
+        pixels = np.ascontiguousarray(_UPRIGHT[orientation](pixels))
+    return DecodedImage(pixels, orientation)
 
 
 def exif_orientation(image: Image.Image) -> int:
@@ -137,11 +202,23 @@ def exif_orientation(image: Image.Image) -> int:
     return value if value in _UPRIGHT else 1
 
 
+def _rgb_pixels(image: Image.Image) -> np.ndarray:
+    """H x W x 3 uint8. Strip by strip, as each conversion makes copies."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    if image.mode in _32_BIT_MODES:
+        pixels[:] = _stretch(np.asarray(image))[..., None]
+        return pixels
+    rows = max(1, _PIXELS_AT_ONCE // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        strip = image.crop((0, top, image.width, bottom))
+        pixels[top:bottom] = np.asarray(_to_rgb(strip))
+    return pixels
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
-        return _grey_to_rgb((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in _32_BIT_MODES:
-        return _grey_to_rgb(_stretch(np.asarray(image)))
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
@@ -149,14 +226,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _grey_to_rgb(values: np.ndarray) -> Image.Image:
-    return Image.fromarray(values).convert("RGB")
-
-
 def _stretch(values: np.ndarray) -> np.ndarray:
     """Piece by piece: float64, which all of int32 and float32 fit, takes eight bytes a pixel."""
     stretched = np.zeros(values.shape, np.uint8)
-    count = values.size // _STRETCHED_AT_ONCE + 1
+    count = values.size // _PIXELS_AT_ONCE + 1
     pieces = np.array_split(values.reshape(-1), count)
     finite = (piece[np.isfinite(piece)] for piece in pieces)
     ranges = [(float(piece.min()), float(piece.max())) for piece in finite if piece.size]

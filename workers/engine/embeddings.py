@@ -46,7 +46,8 @@ class Embeddings:
             return self._recall((owner, digest))
 
     def find(self, owner: str, digest: str, make: Callable[[], SeenImage]) -> SeenImage:
-        """Recalled or made; once, however many threads ask. All get what `make` raises."""
+        """Recalled or made; once, however many threads ask. All get what `make` raises, but for
+        TimeoutError, which is only the maker's: then another makes it."""
         key = (owner, digest)
         with self._lock:
             if seen := self._recall(key):
@@ -57,7 +58,12 @@ class Embeddings:
                 self._making[key] = mine = Future[SeenImage]()
             else:
                 self.hits += 1
-        return self._make(key, make, mine) if made is None else made.result()
+        if made is None:
+            return self._make(key, make, mine)
+        try:
+            return made.result()
+        except TimeoutError:
+            return self.find(owner, digest, make)
 
     def forget(self, owner: str) -> None:
         with self._lock:
@@ -82,10 +88,12 @@ class Embeddings:
                 del self._making[key]
             made.set_exception(error)
             raise
-        with self._lock:
-            del self._making[key]
-            self._keep(key, seen)
-        made.set_result(seen)
+        try:
+            with self._lock:
+                del self._making[key]
+                self._keep(key, seen)
+        finally:  # keeping may fail; who waits has the image all the same
+            made.set_result(seen)
         return seen
 
     def _keep(self, key: _Key, seen: SeenImage) -> None:

@@ -1,6 +1,6 @@
 """What a workflow's steps say to each other, and to the client, of the objects in an image."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 from uuid import uuid4
@@ -124,12 +124,15 @@ class Detections:
             return self
         return Detections(frame, tuple(one.moved(x, y, into=frame) for one in self.found))
 
-    def as_json(self, system: Literal["own", "parent"]) -> dict[str, Any]:
-        """In coordinates of the frame, or of the image that came in."""
+    def as_json(
+        self, system: Literal["own", "parent"], *, told: Callable[[dict[str, Any]], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """In coordinates of the frame, or of the image that came in. Each detection goes through
+        `told`, one after the other, as all of them may be more than can be told."""
         shown = self if system == "own" else self.seen_from(self.frame.in_root)
         return {
             "image": {"width": shown.frame.width, "height": shown.frame.height},
-            "predictions": [one.as_json(shown.frame) for one in shown.found],
+            "predictions": [told(one.as_json(shown.frame)) for one in shown.found],
         }
 
 

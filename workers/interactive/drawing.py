@@ -15,16 +15,21 @@ from domain.workflows.blocks import (
     PolygonVisualization,
     Visualization,
 )
+from workers.interactive.allowance import ImageCanvases
 from workers.interactive.detections import Detection, Detections, Region
 from workers.interactive.pictures import Frame, MadePicture, Picture
 
 _MATPLOTLIB = "Matplotlib "
+_MAX_LABEL = 256  # characters
+_MAX_LABEL_LINES = 8
 
 
-def draw(block: Visualization, picture: Picture, detections: Detections) -> Picture:
+def draw(
+    block: Visualization, picture: Picture, detections: Detections, *, canvases: ImageCanvases
+) -> Picture:
     """A new picture with the detections on it, each at its place, also where they were found in a
     crop of the picture."""
-    scene = picture.pixels.copy()
+    scene = canvases.copy(picture.pixels)
     here = detections.seen_from(picture.frame)
     if here.found:
         _annotate(block, scene, here)
@@ -84,8 +89,10 @@ def _of_matplotlib(name: str, *, size: int) -> sv.ColorPalette:
 
 
 def label_text(text: LabelText, index: int, detection: Detection) -> str:
-    """`index` is the detection's place among the others. No block here tracks anything."""
-    return _TEXTS[text](index, detection)
+    """`index` is the detection's place among the others. No block here tracks anything. What is
+    drawn of a long name is its beginning."""
+    lines = _TEXTS[text](index, detection)[:_MAX_LABEL].splitlines()
+    return "\n".join(lines[:_MAX_LABEL_LINES])
 
 
 def _dimensions(detection: Detection) -> str:

@@ -30,13 +30,16 @@ class Images:
     segmenter: Segmenter
     kept: Shelf
 
-    def look_at(self, image: ImageAsked, files: Sequence[bytes], *, owner: str) -> SeenImage:
-        """Raises ImageRefused. A file takes the place of what had its `image_id` before."""
+    def look_at(
+        self, image: ImageAsked, files: Sequence[bytes], *, owner: str, deadline: float
+    ) -> SeenImage:
+        """Raises ImageRefused, and TimeoutError. A file takes the place of what had its `image_id`
+        before."""
         if image.file is None:
-            return self._recall(image.image_id or "", owner)
+            return self._recall(image.image_id or "", owner, deadline)
         data = files[image.file]
         try:
-            seen = self.segmenter.see(owner, data)
+            seen = self.segmenter.see(owner, data, deadline=deadline)
         except ImageError as error:
             raise refusal(error, origin=image.origin) from error
         if image.image_id is not None:
@@ -48,7 +51,7 @@ class Images:
         if self.kept.mark(owner, name) != seen.digest:
             self.kept.put(owner, name, mark=seen.digest, data=data)
 
-    def _recall(self, image_id: str, owner: str) -> SeenImage:
+    def _recall(self, image_id: str, owner: str, deadline: float) -> SeenImage:
         """This worker may have seen it, else the kept file is looked at again."""
         digest = self.kept.mark(owner, _name(image_id))
         if digest is not None and (seen := self.segmenter.recall(owner, digest)):
@@ -59,7 +62,7 @@ class Images:
                 "No image is kept under this image_id (any more): send the image again.",
                 status=404,
             )
-        return self.segmenter.see(owner, kept.data)
+        return self.segmenter.see(owner, kept.data, deadline=deadline)
 
 
 def _name(image_id: str) -> str:

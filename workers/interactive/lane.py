@@ -10,12 +10,15 @@ from functools import cache
 import structlog
 from PIL import Image
 from redis.exceptions import RedisError
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from domain.errors import InvalidRequest
 from domain.geometry import Point
+from domain.interactive import LaneRequest
 from domain.prompts import ConceptPrompt
 from storage.lane import Taken, WorkerLane
 from storage.lane.keys import BEAT_SECONDS, CLEARED_SECONDS
+from workers.engine.decoding import limit_pixels_at_once
 from workers.engine.engine import Pointed
 from workers.interactive.answers import Answers, Reply, json_reply
 from workers.interactive.earlier_masks import EarlierMasks
@@ -29,6 +32,10 @@ log = structlog.get_logger()
 # Celery's consumers are known to fall silent after the broker was away.
 DEAF_SECONDS = 15.0
 
+# Beyond a request's time: whatever is still at work then does not end by itself.
+STUCK_SECONDS = 120.0
+
+_PAUSE_SECONDS = 0.2  # before a broker that is away is asked again
 _REHEARSAL = "rehearsal"  # an owner that no API key has
 
 
@@ -47,7 +54,8 @@ class InteractiveWorker:
         self._building = threading.Lock()
         self._counting = threading.Lock()
         self._told: dict[str, int] = {}
-        self._busy = 0
+        self._in_hand: dict[str, float] = {}  # since when
+        self._device_lost = False
         self._last_heard = time.monotonic()
 
     def warm_up(self) -> None:
@@ -63,24 +71,35 @@ class InteractiveWorker:
 
     def answer(self, request_id: str) -> None:
         """The task. What nobody awaits any more, or another worker has, is left alone."""
-        self._note(+1)
+        self._note(request_id, begins=True)
         try:
             taken = self._lane.take(request_id)
             if taken is not None and time.time() < taken.request.deadline:
                 self._reply(taken)
         finally:
-            self._note(-1)
+            self._note(request_id, begins=False)
 
     def _reply(self, taken: Taken) -> None:
         request = taken.request
         with structlog.contextvars.bound_contextvars(request=request.id, key=request.key_id):
             reply = self._replied(taken)
-        self._lane.answer(
+        self._deliver(request, reply, counts=self._news())
+
+    def _deliver(self, request: LaneRequest, reply: Reply, *, counts: dict[str, int]) -> None:
+        """What has been computed is worth some patience with a broker that is away."""
+        attempts = Retrying(
+            retry=retry_if_exception_type(RedisError),
+            wait=wait_fixed(_PAUSE_SECONDS),
+            stop=stop_after_delay(max(0.0, request.deadline - time.time())),
+            reraise=True,
+        )
+        attempts(
+            self._lane.answer,
             request,
             reply.body,
             status=reply.status,
             media_type=reply.media_type,
-            counts=self._news(),
+            counts=counts,
         )
 
     def _replied(self, taken: Taken) -> Reply:
@@ -100,8 +119,12 @@ class InteractiveWorker:
         except InvalidRequest as error:
             log.error("model.not_loaded", reason=error.message)
             return json_reply({"message": "The model cannot be loaded on this server."}, status=503)
-        except Exception:
+        except RedisError as error:
+            log.warning("lane.broker_away", error=type(error).__name__)
+            return json_reply({"message": "Try again shortly: the broker was away."}, status=503)
+        except Exception as error:
             log.exception("request.failed", kind=taken.request.asked.kind)
+            self._device_lost = self._device_lost or _is_device_lost(error)
             return json_reply({"message": "Internal error."}, status=500)
 
     def _ready(self) -> Answers:
@@ -111,10 +134,13 @@ class InteractiveWorker:
                 self._told = _counts(self._answers)
             return self._answers
 
-    def _note(self, change: int) -> None:
+    def _note(self, request_id: str, *, begins: bool) -> None:
         with self._counting:
-            self._busy += change
             self._last_heard = time.monotonic()
+            if begins:
+                self._in_hand[request_id] = self._last_heard
+            else:
+                self._in_hand.pop(request_id, None)
 
     def _news(self) -> dict[str, int]:
         """What the counts have grown by since they were last told."""
@@ -132,26 +158,43 @@ class InteractiveWorker:
                 seen = self.beat(seen)
             except RedisError as error:
                 log.warning("lane.broker_away", error=type(error).__name__)
+            except Exception:  # a heart that stops would mean a dead worker
+                log.exception("lane.beat_failed")
             time.sleep(BEAT_SECONDS)
 
     def beat(self, last: float) -> float:
         """One heartbeat: alive, clicks still in hand, what callers have cleared since `last`, and
-        whether messages are heard. Returns the broker's time."""
+        whether this process is of any use. Returns the broker's time."""
         now = self._lane.beat()
-        if self._busy:
+        if self._in_hand:
             self._lane.click()
         if self._answers is not None:
             for owner in self._lane.cleared_since(last or now - CLEARED_SECONDS):
                 self._answers.segmenter.forget(owner)
-        if self._is_deaf():
-            log.error("lane.deaf", seconds=DEAF_SECONDS)
-            self._end()
+        for fault, is_so in (
+            ("deaf", self._is_deaf()),
+            ("stuck", self._is_stuck()),
+            ("device_lost", self._device_lost),
+        ):
+            if is_so:
+                log.error(f"lane.{fault}")
+                self._end()
         return now
 
     def _is_deaf(self) -> bool:
-        if self._busy or self._lane.waiting() == 0:
+        if self._in_hand or self._lane.waiting() == 0:
             self._last_heard = time.monotonic()
         return time.monotonic() - self._last_heard > DEAF_SECONDS
+
+    def _is_stuck(self) -> bool:
+        with self._counting:
+            oldest = min(self._in_hand.values(), default=time.monotonic())
+        return time.monotonic() - oldest > STUCK_SECONDS
+
+
+def _is_device_lost(error: Exception) -> bool:
+    """After such an error every further call fails: CUDA's are sticky."""
+    return type(error).__name__ == "AcceleratorError" or "CUDA error" in str(error)
 
 
 def _counts(answers: Answers) -> dict[str, int]:
@@ -169,9 +212,10 @@ def interactive_worker() -> InteractiveWorker:
 def build_answers(held: Runtime) -> Answers:
     """Loads the network and runs it once. Raises InvalidRequest where the model cannot be had."""
     settings = held.settings
+    limit_pixels_at_once(2 * settings.max_request_image_pixels)
     segmenter = Segmenter(
         held.engines.engine(settings.models[0]),
-        max_pixels=settings.max_image_pixels,
+        max_pixels=settings.max_request_image_pixels,
         device_bytes=settings.embedding_device_bytes,
         host_bytes=settings.embedding_host_bytes,
     )
@@ -180,7 +224,7 @@ def build_answers(held: Runtime) -> Answers:
         segmenter,
         Images(segmenter, held.lane.images),
         EarlierMasks(held.lane.logits),
-        settings.max_image_pixels,
+        settings.max_request_image_pixels,
     )
 
 

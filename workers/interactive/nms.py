@@ -5,18 +5,22 @@ from collections.abc import Sequence
 import numpy as np
 from pycocotools import mask as coco
 
+from workers.interactive.deadlines import NEVER, check_time
 from workers.interactive.segmenter import SegmentedMask
 
 
-def suppress(masks: Sequence[SegmentedMask], *, iou_threshold: float) -> list[SegmentedMask]:
+def suppress(
+    masks: Sequence[SegmentedMask], *, iou_threshold: float, deadline: float = NEVER
+) -> list[SegmentedMask]:
     """The masks that overlap no better one by an IoU above `iou_threshold`, in the order given.
 
     Greedy, best score first, within prompts and across them; of equal scores the earlier mask,
-    which is that of the earlier prompt, is the better one.
+    which is that of the earlier prompt, is the better one. Raises TimeoutError after `deadline`.
     """
     kept: list[int] = []
     candidates = _Candidates(masks)
     for position in sorted(range(len(masks)), key=lambda position: -masks[position].score):
+        check_time(deadline)
         rivals = candidates.may_overlap(position, kept, iou_threshold=iou_threshold)
         if not any(iou > iou_threshold for iou in candidates.ious(position, rivals)):
             kept.append(position)

@@ -17,8 +17,13 @@ from workers.engine.embeddings import Embeddings, SeenImage
 from workers.engine.engine import Engine, Found, ImageInput, Pointed
 from workers.engine.mask_encoding import empty
 from workers.engine.stages import encode_found
+from workers.interactive.deadlines import NEVER, check_time
 
 __all__ = ["SeenImage", "SegmentedMask", "Segmenter"]
+
+# What one request has in a batch at a time: others' come in between, and its deadline is looked at.
+_CONCEPTS_AT_ONCE = 16
+_OBJECTS_AT_ONCE = 64
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -44,7 +49,8 @@ class Segmenter:
     memory; on a CPU, where both are the same, up to `device_bytes`.
 
     Every call that computes raises ImageError (out_of_memory) where an image is too large even
-    alone, and workers.engine.channel.Closed after `close`.
+    alone, TimeoutError once its `deadline`, in seconds of the wall clock, is over, and
+    workers.engine.channel.Closed after `close`.
     """
 
     def __init__(
@@ -72,11 +78,11 @@ class Segmenter:
     def misses(self) -> int:
         return self._embeddings.misses
 
-    def see(self, owner: str, data: bytes) -> SeenImage:
+    def see(self, owner: str, data: bytes, *, deadline: float = NEVER) -> SeenImage:
         """An image file, decoded and embedded, or recalled by its bytes. Raises ImageError."""
         digest = hashlib.sha256(data).hexdigest()
         with self._calling():
-            return self._embeddings.find(owner, digest, lambda: self._see(digest, data))
+            return self._embeddings.find(owner, digest, lambda: self._see(digest, data, deadline))
 
     def recall(self, owner: str, digest: str) -> SeenImage | None:
         """What `see` gave that owner, if it is still kept."""
@@ -86,17 +92,30 @@ class Segmenter:
         self._embeddings.forget(owner)
 
     def concepts(
-        self, image: SeenImage, prompts: Sequence[ConceptPrompt], *, floor: float
+        self,
+        image: SeenImage,
+        prompts: Sequence[ConceptPrompt],
+        *,
+        floor: float,
+        deadline: float = NEVER,
     ) -> list[SegmentedMask]:
         """All instances that score `floor` or more, by prompt, then in the order of the network's
         queries. Masks may be empty."""
-        with self._calling():
-            return self._encode(image, self._concepts.ask(_input(image, prompts, floor=floor)))
+        masks: list[SegmentedMask] = []
+        for first in range(0, len(prompts), _CONCEPTS_AT_ONCE):
+            some = _input(image, prompts[first : first + _CONCEPTS_AT_ONCE], floor=floor)
+            masks += self._masks(self._concepts, some, first=first, deadline=deadline)
+        return masks
 
-    def objects(self, image: SeenImage, prompts: Sequence[Pointed]) -> list[SegmentedMask]:
+    def objects(
+        self, image: SeenImage, prompts: Sequence[Pointed], *, deadline: float = NEVER
+    ) -> list[SegmentedMask]:
         """One for each prompt, in their order."""
-        with self._calling():
-            return self._encode(image, self._objects.ask(_input(image, prompts, floor=0.0)))
+        masks: list[SegmentedMask] = []
+        for first in range(0, len(prompts), _OBJECTS_AT_ONCE):
+            some = _input(image, prompts[first : first + _OBJECTS_AT_ONCE], floor=0.0)
+            masks += self._masks(self._objects, some, first=first, deadline=deadline)
+        return masks
 
     def close(self) -> None:
         """Whoever is being served is served; whoever comes later gets Closed."""
@@ -122,16 +141,31 @@ class Segmenter:
             with self._lock:
                 self._callers -= 1
 
-    def _see(self, digest: str, data: bytes) -> SeenImage:
+    def _see(self, digest: str, data: bytes, deadline: float) -> SeenImage:
+        check_time(deadline)
         pixels = decode(data, max_pixels=self._max_pixels).pixels
         height, width, _ = pixels.shape
         pixels_sha1 = hashlib.sha1(pixels.data, usedforsecurity=False).hexdigest()
-        embedding = self._embed.ask(self._engine.squash(pixels))
-        return SeenImage(digest, pixels_sha1, width, height, embedding)
+        squashed = self._engine.squash(pixels)
+        del pixels  # many may wait for the network
+        check_time(deadline)
+        return SeenImage(digest, pixels_sha1, width, height, self._embed.ask(squashed))
 
-    def _encode(self, image: SeenImage, found: Sequence[Found]) -> list[SegmentedMask]:
-        in_order = sorted(found, key=lambda one: one.prompt)
-        return [_segmented(one, width=image.width, height=image.height) for one in in_order]
+    def _masks(
+        self,
+        batcher: Batcher[ImageInput, list[Found]],
+        asked: ImageInput,
+        *,
+        first: int,
+        deadline: float,
+    ) -> Iterator[SegmentedMask]:
+        """`first`: the position of its first prompt among the request's."""
+        check_time(deadline)
+        with self._calling():
+            found = batcher.ask(asked)
+        for one in sorted(found, key=lambda one: one.prompt):
+            check_time(deadline)
+            yield _segmented(one, first=first, width=asked.width, height=asked.height)
 
 
 def _input(
@@ -140,7 +174,8 @@ def _input(
     return ImageInput(image.embedding, image.width, image.height, tuple(prompts), floor)
 
 
-def _segmented(found: Found, *, width: int, height: int) -> SegmentedMask:
+def _segmented(found: Found, *, first: int, width: int, height: int) -> SegmentedMask:
     """One full-size mask exists at a time."""
     mask = encode_found(found, width=width, height=height) or empty(width, height)
-    return SegmentedMask(found.prompt, found.score, mask.rle, mask.box, mask.area, found.logits)
+    prompt = first + found.prompt
+    return SegmentedMask(prompt, found.score, mask.rle, mask.box, mask.area, found.logits)

@@ -1,6 +1,5 @@
 """A workflow, run on the images of one request."""
 
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from domain.workflows.compilation import compile_workflow
 from domain.workflows.images import image_name
 from domain.workflows.plan import Plan, PlannedOutput, Step, Value
 from domain.workflows.selectors import EVERYTHING, FromInput, FromStep
+from workers.interactive.allowance import Allowance, Canvases, ImageCanvases
 from workers.interactive.crops import ObjectCrop, absolute_crop, dynamic_crops, relative_crop
 from workers.interactive.detections import Detections, as_detections
 from workers.interactive.drawing import draw
@@ -31,6 +31,7 @@ from workers.interactive.pictures import Picture, SentPicture
 from workers.interactive.segmenter import SegmentedMask, Segmenter
 
 _IMAGES_AT_ONCE = 4  # so that the segmenter can run some together; each has its pixels in memory
+_DRAWINGS_AT_ONCE = 2  # of the largest image: a drawing is made on a copy of the one before
 _TEXTLESS = "visual"  # the word that the network reads where no class names are given
 
 Result = Picture | Detections | None
@@ -51,15 +52,18 @@ def run_workflow(
     """The body of the answer: an element of `outputs` for each image of the batch, in order.
 
     Raises WorkflowError: the workflow does not compile, or an image is none; whichever image it
-    is, there is no answer for the others then. Raises TimeoutError before the first block that
-    would be run after `deadline`, in seconds of the wall clock: crops of crops are many.
+    is, there is no answer for the others then; it runs more blocks, draws on more pixels or says
+    more than domain.workflows.limits allow. Raises TimeoutError after `deadline`, in seconds of
+    the wall clock.
     """
     plan = compile_workflow(request.specification, request.inputs)
-    engine = _Engine(segmenter, owner, deadline)
+    allowance, canvases = Allowance(deadline), Canvases(_DRAWINGS_AT_ONCE * max_pixels)
 
     def run(place: int) -> dict[str, Any]:
         images = _pictures(plan, request.inputs, files, place=place, max_pixels=max_pixels)
-        return _run_image(plan, images, engine, excluded=request.excluded_fields)
+        with canvases.of(place) as own:
+            engine = _Engine(segmenter, owner, allowance, own)
+            return _run_image(plan, images, engine, excluded=request.excluded_fields)
 
     with ThreadPoolExecutor(min(plan.batch_size, _IMAGES_AT_ONCE), "workflow") as pool:
         outputs = list(pool.map(run, range(plan.batch_size)))
@@ -82,16 +86,29 @@ def _pictures(
 def _run_image(
     plan: Plan, images: Mapping[str, Picture], engine: "_Engine", *, excluded: Collection[str]
 ) -> dict[str, Any]:
+    """What a step gives is shown at once and forgotten when no later step takes it: drawings of
+    large images are large."""
+    outputs = [output for output in plan.outputs if output.name not in excluded]
     done: dict[str, Nested] = {}
-    for step in plan.steps:
+    shown: dict[str, Any] = {}
+    for place, step in enumerate(plan.steps):
         done[step.name] = _run_step(step, images, done, engine=engine)
+        for output in outputs:
+            if isinstance(output.source, FromStep) and output.source.step == step.name:
+                shown[output.name] = _output(output, images, done, allowance=engine.allowance)
+        later = _taken_by(plan.steps[place + 1 :])
+        done = {name: nested for name, nested in done.items() if name in later}
     for picture in images.values():
         _ = picture.frame  # what no step has looked at must be an image all the same
-    return {
-        output.name: _output(output, images, done)
-        for output in plan.outputs
-        if output.name not in excluded
-    }
+    for output in outputs:
+        if not isinstance(output.source, FromStep):
+            shown[output.name] = _output(output, images, done, allowance=engine.allowance)
+    return {output.name: shown[output.name] for output in outputs}
+
+
+def _taken_by(steps: Sequence[Step]) -> set[str]:
+    sources = [source for step in steps for source in (step.image, step.predictions)]
+    return {source.step for source in sources if isinstance(source, FromStep)}
 
 
 # -- steps ----------------------------------------------------------------------------------------
@@ -101,11 +118,8 @@ def _run_image(
 class _Engine:
     segmenter: Segmenter
     owner: str
-    deadline: float
-
-    def check_time(self) -> None:
-        if time.time() > self.deadline:
-            raise TimeoutError("nobody awaits this workflow any more")
+    allowance: Allowance
+    canvases: ImageCanvases
 
     def find(self, block: Sam3, picture: Picture) -> Detections:
         texts = block.class_names or (_TEXTLESS,)
@@ -114,6 +128,7 @@ class _Engine:
                 picture.seen(self.segmenter, owner=self.owner),
                 [ConceptPrompt(text) for text in texts],
                 floor=min(block.thresholds),
+                deadline=self.allowance.deadline,
             )
         except ImageError as error:
             raise picture.refusal(error) from error
@@ -144,7 +159,7 @@ def _run_step(
     def run(*values: Any) -> Results | list[Results]:
         if None in values:
             return [] if block.OPENS else {}
-        engine.check_time()
+        engine.allowance.use_blocks()
         return _run_block(block, *values, engine=engine)
 
     return _spread(run, depth, takes)
@@ -175,9 +190,11 @@ def _run_block(
     assert detections is not None  # all other blocks take some
     match block:
         case Visualization():
-            return {"image": draw(block, picture, detections)}
+            return {"image": draw(block, picture, detections, canvases=engine.canvases)}
         case DynamicCrop():
-            return [_crop_results(crop) for crop in dynamic_crops(block, picture, detections)]
+            engine.allowance.use_blocks(len(detections.found))
+            crops = dynamic_crops(block, picture, detections, canvases=engine.canvases)
+            return [_crop_results(crop) for crop in crops]
     raise TypeError(f"{type(block).__name__} cannot be run")
 
 
@@ -203,29 +220,32 @@ def _each(change: Callable[[Any], Any], values: Nested, *, depth: int) -> Nested
 
 
 def _output(
-    output: PlannedOutput, images: Mapping[str, Picture], done: Mapping[str, Nested]
+    output: PlannedOutput,
+    images: Mapping[str, Picture],
+    done: Mapping[str, Nested],
+    *,
+    allowance: Allowance,
 ) -> Any:
     system = output.coordinates_system
     match output.source:
         case Value(value):
-            return value
+            return allowance.answer(value)
         case FromInput(name):
-            return images[name].as_json()
+            return allowance.answer(images[name].as_json())
         case FromStep(step, name):
             return _each(
-                lambda results: _shown(results, name, system=system),
+                lambda results: _shown(results, name, system=system, allowance=allowance),
                 done[step],
                 depth=len(output.lineage),
             )
 
 
-def _shown(results: Results, name: str, *, system: CoordinatesSystem) -> Any:
+def _shown(results: Results, name: str, *, system: CoordinatesSystem, allowance: Allowance) -> Any:
+    def shown(result: Result) -> Any:
+        if isinstance(result, Detections):
+            return result.as_json(system, told=allowance.answer)
+        return allowance.answer(result.as_json() if result else None)
+
     if name != EVERYTHING:
-        return _as_json(results.get(name), system=system)
-    return {key: _as_json(result, system=system) for key, result in results.items()} or None
-
-
-def _as_json(result: Result, *, system: CoordinatesSystem) -> dict[str, Any] | None:
-    if isinstance(result, Detections):
-        return result.as_json(system)
-    return result.as_json() if result else None
+        return shown(results.get(name))
+    return {key: shown(result) for key, result in results.items()} or None

@@ -10,7 +10,7 @@ import redis
 from celery import Celery
 
 from domain.interactive import EmbedRequest, ImageAsked
-from storage.lane import Answer, FrontLane, WorkerLane, keys
+from storage.lane import Answer, FrontLane, Taken, WorkerLane, keys
 from storage.settings import Settings
 
 T = TypeVar("T")
@@ -68,6 +68,12 @@ class Hands:
             finally:
                 queue.close()
 
+    async def take(self) -> Taken:
+        """The next request."""
+        taken = self.lane.take(await asyncio.to_thread(self.hear))
+        assert taken is not None
+        return taken
+
     def close(self) -> None:
         self.lane.close()
         self._broker.close()
@@ -107,7 +113,7 @@ class Echo:
         while not self._done.is_set():
             try:
                 request_id = self._hands.hear(seconds=0.2)
-            except queue.Empty:
+            except (queue.Empty, redis.ConnectionError):  # Celery's workers connect again, too
                 continue
             if taken := self._hands.lane.take(request_id):
                 self._hands.lane.answer(taken.request, self._answer(taken.files[0]))

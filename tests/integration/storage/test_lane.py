@@ -83,7 +83,10 @@ def test_each_process_hears_its_own_answers_however_they_mix(broker_url: str) ->
         async with started(lane_settings(broker_url), count=2) as fronts:
             with Echo(fronts[0].settings), Echo(fronts[0].settings):
                 return await asyncio.gather(
-                    *(embed(fronts[n % 2], str(n).encode()) for n in range(40))
+                    *(
+                        embed(fronts[n % 2], str(n).encode(), key_id=f"key_{n % 5}")
+                        for n in range(40)
+                    )
                 )
 
     assert [answer.body for answer in run(work())] == [str(n).encode() for n in range(40)]
@@ -125,6 +128,104 @@ def test_files_that_wait_are_bounded_in_bytes(broker_url: str) -> None:
                 await embed(front, b"x" * 60)
 
     run(work())
+
+
+def test_slow_requests_of_one_key_leave_the_worker_to_other_keys(
+    broker_url: str, hands: Hands
+) -> None:
+    """Of eight, four are sent; the next comes when one of them is answered."""
+
+    async def work() -> list[bytes]:
+        async with started(lane_settings(broker_url)) as [front]:
+            slow = [asyncio.create_task(embed(front, b"slow")) for _ in range(8)]
+            taken = [await hands.take() for _ in range(4)]
+            other = asyncio.create_task(embed(front, b"quick", key_id="key_2"))
+            quick = await hands.take()
+            assert quick.request.key_id == "key_2"
+            hands.lane.answer(quick.request, b"quick")
+            answers = [(await other).body]
+            for number in range(8):
+                hands.lane.answer(taken[number].request, b"slow")
+                if number < 4:
+                    taken.append(await hands.take())
+            return answers + [answer.body for answer in await asyncio.gather(*slow)]
+
+    assert run(work()) == [b"quick", *[b"slow"] * 8]
+
+
+def test_a_key_may_have_only_so_many_requests_outstanding(
+    broker_url: str, broker: redis.Redis, hands: Hands
+) -> None:
+    settings = lane_settings(broker_url, interactive_per_key=5)
+
+    async def work() -> None:
+        async with started(settings) as [front]:
+            asking = [asyncio.create_task(embed(front, str(n).encode())) for n in range(6)]
+            with pytest.raises(LaneFull) as refused:
+                await asking.pop()
+            assert refused.value.retry_after_seconds >= 1
+            other = asyncio.create_task(embed(front, key_id="key_2"))
+            for _ in range(6):
+                hands.lane.answer((await hands.take()).request, b"answer")
+            await asyncio.gather(other, *asking)
+            assert (await front.counts())["refused_full"] == 1
+            one_more = asyncio.create_task(embed(front))
+            hands.lane.answer((await hands.take()).request, b"there is room again")
+            await one_more
+
+    run(work())
+    assert broker.keys(keys.request("*")) == []
+
+
+def test_a_request_that_waits_for_its_own_key_has_the_same_time_as_others(
+    broker_url: str, broker: redis.Redis
+) -> None:
+    async def work() -> float:
+        async with started(lane_settings(broker_url, interactive_seconds=1)) as [front]:
+            before = time.monotonic()
+            asking = (embed(front) for _ in range(8))
+            ends = await asyncio.gather(*asking, return_exceptions=True)
+            assert [type(end) for end in ends] == [LaneSilent] * 8
+            return time.monotonic() - before
+
+    assert run(work()) < 3
+    assert broker.keys(keys.request("*")) == []
+
+
+def test_a_request_that_cannot_be_read_is_answered_at_once(
+    broker_url: str, broker: redis.Redis, hands: Hands
+) -> None:
+    async def work() -> Answer:
+        async with started(lane_settings(broker_url)) as [front]:
+            asking = asyncio.create_task(embed(front))
+            request_id = await asyncio.to_thread(hands.hear)
+            broker.hset(keys.request(request_id), "asked", "[" * 10_000)
+            assert hands.lane.take(request_id) is None
+            return await asyncio.wait_for(asking, 5)
+
+    assert run(work()) == Answer(500, "application/json", b'{"message":"Internal error."}')
+    assert broker.keys(keys.request("*")) == []
+
+
+def test_an_answer_that_the_broker_could_not_carry_is_refused_instead(
+    broker_url: str, hands: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.lane.worker.MAX_ANSWER_BYTES", 1000)
+
+    async def work() -> list[Answer]:
+        async with started(lane_settings(broker_url)) as [front]:
+            answers = []
+            for size in (1000, 1001):
+                asking = asyncio.create_task(embed(front))
+                taken = await hands.take()
+                hands.lane.answer(taken.request, b"x" * size, media_type="text/plain")
+                answers.append(await asking)
+            return answers
+
+    carried, refused = run(work())
+    assert (carried.status, len(carried.body)) == (200, 1000)
+    assert (refused.status, refused.media_type) == (413, "application/json")
+    assert "1001 bytes; 1000 are allowed" in json.loads(refused.body)["message"]
 
 
 def test_a_request_that_nobody_answers_ends_at_its_deadline_and_is_not_taken_any_more(
@@ -209,7 +310,8 @@ def test_a_worker_that_lives_is_waited_for_to_the_end(broker_url: str, hands: Ha
             asking = asyncio.create_task(embed(front))
             taken = hands.lane.take(await asyncio.to_thread(hands.hear))
             assert taken is not None
-            for _ in range(10):  # longer than a silent one would be waited for
+            beats = round(keys.SILENT_SECONDS / keys.BEAT_SECONDS) + 3
+            for _ in range(beats):  # longer than a silent one would be waited for
                 hands.lane.beat()
                 await asyncio.sleep(keys.BEAT_SECONDS)
             hands.lane.answer(taken.request, b"late but sure")
@@ -343,3 +445,20 @@ def test_answers_that_nobody_fetches_go_away(hands: Hands, broker: redis.Redis) 
     request = LaneRequest(id="r", key_id="k", deadline=0, reply_to="nobody", asked=asked)
     hands.lane.answer(request, b"body")
     assert 0 < broker.ttl("nobody") <= keys.REPLIES_SECONDS
+
+
+def test_a_broker_without_memory_is_a_silent_lane_until_it_has_some(
+    broker_url: str, broker: redis.Redis
+) -> None:
+    async def work() -> Answer:
+        async with started(lane_settings(broker_url)) as [front]:
+            broker.config_set("maxmemory", "1mb")
+            try:
+                with pytest.raises(LaneSilent):
+                    await embed(front, b"x" * 2**20)
+            finally:
+                broker.config_set("maxmemory", "0")
+            with Echo(front.settings):
+                return await embed(front, b"room")
+
+    assert run(work()).body == b"room"

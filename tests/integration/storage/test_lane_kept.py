@@ -25,8 +25,10 @@ def lane(broker_url: str) -> Iterator[WorkerLane]:
     lane.close()
 
 
-def shelf(broker: redis.Redis, *, seconds: int = 100, budget_bytes: int = 100) -> Shelf:
-    return Shelf(broker, "things", seconds=seconds, budget_bytes=budget_bytes)
+def shelf(
+    broker: redis.Redis, *, seconds: int = 100, budget_bytes: int = 100, most: int = 100
+) -> Shelf:
+    return Shelf(broker, "things", seconds=seconds, budget_bytes=budget_bytes, most=most)
 
 
 def kept(shelf: Shelf, owner: str) -> list[str]:
@@ -49,6 +51,17 @@ def test_what_has_the_same_name_is_replaced_and_counts_once(broker: redis.Redis)
     things.put("me", "b", mark="", data=b"x" * 40)
     assert kept(things, "me") == ["a", "b"]
     assert things.mark("me", "a") == "9"
+
+
+def test_over_the_number_the_least_recently_used_goes_first(broker: redis.Redis) -> None:
+    things = shelf(broker, most=3)
+    for name in "abc":
+        things.put("me", name, mark="", data=b"x")
+    things.mark("me", "a")
+    for name in "ad":  # another of the same name is no further one
+        things.put("me", name, mark="", data=b"x")
+    things.put("you", "e", mark="", data=b"x")
+    assert kept(things, "me") == ["c", "a", "d"]
 
 
 def test_over_the_budget_the_least_recently_used_goes_first(broker: redis.Redis) -> None:

@@ -261,7 +261,7 @@ def test_what_goes_wrong_inside_is_not_told(worker: Worker) -> None:
 
 
 def test_many_at_once_are_all_answered_each_with_its_own(worker: Worker) -> None:
-    requests = [click(*SCENE.objects[n % len(SCENE.objects)].centre, FILE) for n in range(24)]
+    requests = [click(*SCENE.objects[n % len(SCENE.objects)].centre, FILE) for n in range(16)]
     answers = [body(one) for one in worker.ask_all(*requests, files=(PICTURE,))]
     masks = [answer["predictions"][0]["masks"] for answer in answers]
     assert all(mask == masks[n % len(SCENE.objects)] for n, mask in enumerate(masks))
@@ -274,8 +274,8 @@ def test_another_worker_looks_at_the_kept_image_again(worker: Worker) -> None:
     body(worker.ask(EmbedRequest(image=named), files=(PICTURE,)))
     worker.process.kill()
     worker.process.wait()
+    wait_until(lambda: run(_counts(worker.settings))["workers"] == 0, seconds=10)
     worker.start()
-    wait_until(lambda: worker.counts()["workers"] == 0, seconds=10)
     worker.wait_until_it_lives()
     answer = body(worker.ask(click(*SCENE.objects[0].centre, ImageAsked(image_id="survivor"))))
     assert len(answer["predictions"]) == 1

@@ -13,14 +13,16 @@ import torch
 
 from domain.errors import InvalidRequest
 from domain.interactive import LaneAnswer, LaneRequest
+from maskmill.sample_scenes import draw_scene
 from storage.lane import WorkerLane, keys
 from tests.integration.storage.lanes import EMBED, lane_settings, run, started
 from tests.services import wait_until
 from workers.doctor import single_images
+from workers.engine import load_engine
 from workers.giving_way import giving_way
 from workers.interactive import lane as interactive
 from workers.interactive.answers import json_reply
-from workers.interactive.lane import InteractiveWorker
+from workers.interactive.lane import InteractiveWorker, build_answers
 
 
 class Answering:
@@ -168,6 +170,95 @@ def test_a_busy_worker_is_not_deaf_and_lets_bulk_workers_know(
     assert not ended
     go_on.set()
     thread.join()
+
+
+def test_an_answer_outlasts_a_broker_that_is_away_for_a_moment(
+    lane: WorkerLane, broker: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver, tries = lane.answer, list[int]()
+
+    def away_at_first(*arguments: Any, **options: Any) -> None:
+        tries.append(1)
+        if len(tries) < 4:
+            raise redis.ConnectionError
+        deliver(*arguments, **options)
+
+    monkeypatch.setattr(lane, "answer", away_at_first)
+    worker(lane).answer(request(broker))
+    assert answered(broker)[0] == 200
+    assert broker.hget(keys.COUNTS, "embedding_hits") == b"1", "told once"
+
+
+@pytest.mark.parametrize("error", ["CUDA error: unspecified launch failure", "any other"])
+def test_a_worker_whose_device_is_lost_ends(
+    lane: WorkerLane, broker: redis.Redis, error: str
+) -> None:
+    ended: list[bool] = []
+    made = worker(lane, end=lambda: ended.append(True))
+    made.warm_up()
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError(error)
+
+    made._answers.answer = fail
+    made.answer(request(broker))
+    assert answered(broker) == (500, b'{"message":"Internal error."}')
+    made.beat(0.0)
+    assert bool(ended) is ("CUDA" in error)
+
+
+def test_a_worker_that_does_not_get_done_ends(
+    lane: WorkerLane, broker: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interactive, "STUCK_SECONDS", 0.3)
+    go_on, ended = threading.Event(), list[bool]()
+
+    def build() -> Answering:
+        go_on.wait(30)
+        return Answering()
+
+    made = worker(lane, build, end=lambda: ended.append(True))
+    thread = threading.Thread(target=made.answer, args=(request(broker),))
+    thread.start()
+    wait_until(lambda: broker.hget(keys.request("r1"), "taken_by"))
+    made.beat(0.0)
+    assert not ended
+    time.sleep(0.4)
+    made.beat(0.0)
+    assert ended
+    go_on.set()
+    thread.join()
+
+
+def test_taking_twice_in_one_call_is_taking_once(lane: WorkerLane, broker: redis.Redis) -> None:
+    """As the client does when the broker's word was lost on its way."""
+    taken_once, args = lane._take, []
+
+    def said_again(**call: Any) -> Any:
+        args.append(call)
+        taken_once(**call)
+        return taken_once(**call)
+
+    lane._take = said_again  # type: ignore[assignment]
+    assert lane.take(request(broker)) is not None
+    assert lane.take("r1") is None, "another call, another token"
+
+
+def test_single_images_have_a_limit_of_pixels_of_their_own(
+    lane: WorkerLane, broker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[int] = []
+    monkeypatch.setattr(interactive, "limit_pixels_at_once", limits.append)
+    settings = lane_settings(broker_url, max_request_image_pixels=70_000)
+    engines = SimpleNamespace(engine=lambda _: load_engine("demo-sam3", device="cpu", threads=1))
+    held: Any = SimpleNamespace(settings=settings, lane=lane, engines=engines)
+    answers = build_answers(held)
+    large = draw_scene(0, size=300).encoded("PNG")
+    reply = answers.answer(EMBED, files=[large], owner="me", deadline=time.time() + 60)
+    assert reply.status == 400
+    assert b"300 x 300 pixels, more than the limit of 70000" in reply.body
+    assert answers.max_pixels == 70_000
+    assert limits == [140_000]
 
 
 def test_the_doctor_says_whether_a_worker_lives(lane: WorkerLane, broker_url: str) -> None:

@@ -107,6 +107,7 @@ def interactive_settings(
             database_url,
             folder,
             broker_url=SecretStr(valkey_server.url),
+            interactive_per_key=50,
             max_request_image_bytes=200_000,
             max_request_bytes=500_000,
             fetch_seconds=3.0,
@@ -151,9 +152,12 @@ def answering(worker: AnsweringWorker, settings: Settings) -> Iterator[Answering
 
     thread = threading.Thread(target=consume, name="answering")
     thread.start()
-    yield worker
-    stop.set()
-    thread.join()
+    try:
+        yield worker
+    finally:
+        worker.may_answer.set()
+        stop.set()
+        thread.join()
 
 
 @contextmanager

@@ -294,3 +294,28 @@ def test_a_query_parameter_at_fault_is_named(interactive: Interactive) -> None:
     answer = interactive.post(f"{PATH}?countinference=maybe", {"image": PIXEL, "prompts": [{}]})
     assert answer.status_code == 422
     assert answer.json()["detail"][0]["loc"] == ["query", "countinference"]
+
+
+@pytest.mark.parametrize("field", ["boxes", "box_labels"])
+def test_of_boxes_that_are_too_many_together_none_is_looked_at(
+    interactive: Interactive, field: str
+) -> None:
+    prompts = [{field: [{}] * 500}, {"text": "dog"}, {field: [{}] * 501}]
+    answer = interactive.post(PATH, {"image": PIXEL, "prompts": prompts})
+    assert answer.status_code == 422
+    (entry,) = answer.json()["detail"]
+    assert entry["loc"] == ["body", "prompts"]
+    assert entry["msg"].endswith(f"All prompts may have 1000 {field} together, not 1001")
+
+
+def test_a_thousand_boxes_of_all_prompts_are_taken(interactive: Interactive) -> None:
+    prompts = [{"boxes": [XYXY] * 500, "box_labels": [1] * 500}] * 2
+    assert len(asked(interactive, prompts=prompts).prompts[1].boxes) == 500
+
+
+def test_of_many_faults_fifty_are_told_in_short(interactive: Interactive) -> None:
+    prompts = [{"boxes": [{"x" * 400: 1}] * 1000}]
+    answer = interactive.post(PATH, {"image": PIXEL, "prompts": prompts})
+    assert answer.status_code == 422
+    assert len(answer.json()["detail"]) == 50
+    assert len(answer.content) < 50_000

@@ -173,10 +173,11 @@ def test_without_a_database_single_images_wait(settings: Settings) -> None:
 
 def test_requests_that_wait_hold_no_thread(interactive: Interactive) -> None:
     """More than FastAPI has threads, which the database and /readyz need."""
+    before = requests(interactive)
     interactive.worker.may_answer.clear()
     with ThreadPoolExecutor(50) as callers:
         waiting = [callers.submit(interactive.post, EMBED, {"image": PIXEL}) for _ in range(50)]
-        wait_until(lambda: outstanding(interactive) >= 49)
+        wait_until(lambda: requests(interactive) == before + 50)
         with at_most(3):
             assert interactive.client.get("/readyz").status_code == 200
             assert interactive.client.get("/v1/jobs", headers=interactive.api.alice).is_success
@@ -185,9 +186,8 @@ def test_requests_that_wait_hold_no_thread(interactive: Interactive) -> None:
         assert {one.result().status_code for one in waiting} == {200}
 
 
-def outstanding(interactive: Interactive) -> float:
-    """All but the one that the worker has in hand."""
-    return metrics(interactive.client)["maskmill_interactive_waiting"]
+def requests(interactive: Interactive) -> float:
+    return metrics(interactive.client)['maskmill_interactive_requests_total{kind="embed"}']
 
 
 def refused_for_now(answer: Any) -> None:

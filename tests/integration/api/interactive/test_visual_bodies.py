@@ -176,6 +176,16 @@ REFUSED: dict[str, tuple[dict[str, Any], list[Any], tuple[str, str | None]]] = {
         ["prompts", "points"],
         ("too_long", None),
     ),
+    "10,001 points of all prompts, each of them wrong": (
+        {"prompts": [{"points": [{}] * 73}] * 137},
+        ["prompts"],
+        ("value_error", "Value error, All prompts may have 10000 points together, not 10001"),
+    ),
+    "10,001 points of all prompts in an object": (
+        {"prompts": {"prompts": [{"points": [POINT] * 73}] * 137}},
+        ["prompts"],
+        ("value_error", "Value error, All prompts may have 10000 points together, not 10001"),
+    ),
     "an unknown format": (
         {"format": "png"},
         ["format"],
@@ -199,3 +209,9 @@ def test_a_body_at_fault_is_refused(interactive: Interactive, name: str) -> None
     assert (entry["loc"], entry["type"]) == (["body", *loc], kind)
     assert words in (None, entry["msg"])
     assert PIXEL["value"] not in answer.text
+
+
+def test_ten_thousand_points_are_taken(interactive: Interactive) -> None:
+    body = {"image": PIXEL, "prompts": [{"points": [POINT] * 10}] * 1000}
+    answer = interactive.post(PATH, body)
+    assert answer.status_code == 200, answer.text

@@ -1,12 +1,17 @@
 """POST /workflows/run: images leave the inputs, and everything wrong is said before a worker."""
 
+import asyncio
 import base64
 import json
+import threading
 from typing import Any
 
 import pytest
 
+from api.workflows import service
+from api.workflows.schemas import WorkflowBody
 from domain.interactive import WorkflowRequest
+from domain.workflows import WorkflowError
 from tests.integration.api.interactive.conftest import PIXEL, PNG, Interactive, fetching
 from tests.integration.storage.web_server import Request, at_most, serving
 
@@ -29,6 +34,13 @@ SPECIFICATION: dict[str, Any] = {
     "outputs": [{"type": "JsonField", "name": "found", "selector": "$steps.segment.predictions"}],
 }
 TEXT = PIXEL["value"]
+
+
+def nested(levels: int) -> Any:
+    value: Any = {}
+    for _ in range(levels):
+        value = {"a": value}
+    return value
 
 
 def body(image: Any = PIXEL, **changes: Any) -> dict[str, Any]:
@@ -124,6 +136,9 @@ def test_an_unknown_block_is_refused_with_those_that_are_known(interactive: Inte
         ({"a": [{"\udfff": 1}]}, "value_error"),
         ({"a": float("inf")}, "value_error"),
         ({"a": float("nan")}, "value_error"),
+        (nested(65), "value_error"),
+        (nested(200), "value_error"),
+        (nested(900), "value_error"),
     ],
 )
 def test_specification_and_inputs_are_objects_that_can_be_sent_on(
@@ -154,3 +169,44 @@ def test_slow_addresses_have_no_more_time_together_than_one_alone(
         assert answer.status_code == 400
         assert "Data pointed by URL could not be decoded" in answer.json()["message"]
         assert len(server.seen) < 5
+
+
+def test_values_nested_64_deep_go_to_the_worker(interactive: Interactive) -> None:
+    specification = {**SPECIFICATION, "unknown": nested(63)}
+    inputs = {"image": TEXT, "threshold": 0.5, "undeclared": nested(63)}
+    assert asked(interactive, body(specification=specification, inputs=inputs))
+
+
+def test_outputs_to_leave_out_are_256_at_most(interactive: Interactive) -> None:
+    answer = interactive.post(PATHS[0], body(excluded_fields=[1] * 50_000))
+    assert answer.status_code == 422
+    (entry,) = answer.json()["detail"]
+    assert (entry["loc"], entry["type"]) == (["body", "excluded_fields"], "too_long")
+    assert asked(interactive, body(excluded_fields=["x"] * 256))
+
+
+def test_a_workflow_of_a_thousand_crops_is_refused_before_a_worker(
+    interactive: Interactive,
+) -> None:
+    crop = {"type": "Crop", "predictions": "$steps.segment.predictions"}
+    steps = [*SPECIFICATION["steps"]] + [
+        {**crop, "name": f"crop{n}", "images": f"$steps.crop{n - 1}.crops"} for n in range(1000)
+    ]
+    answer = interactive.post(PATHS[0], body(specification={**SPECIFICATION, "steps": steps}))
+    assert answer.status_code == 400
+    assert answer.json()["error_type"] == "WorkflowSyntaxError"
+
+
+def test_workflows_are_compiled_beside_the_event_loop() -> None:
+    threads: set[str] = set()
+
+    class Inputs(dict[str, Any]):
+        def get(self, *given: Any) -> Any:
+            threads.add(threading.current_thread().name)
+            return super().get(*given)
+
+    document = WorkflowBody.model_construct(specification=SPECIFICATION, inputs=Inputs())
+    with pytest.raises(WorkflowError, match="no value is provided"):
+        asyncio.run(service.run(None, None, document))  # type: ignore[arg-type]
+    assert threads
+    assert threading.current_thread().name not in threads

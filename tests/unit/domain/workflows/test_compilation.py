@@ -6,8 +6,8 @@ import pytest
 
 from domain.workflows import Plan, WorkflowError, compile_workflow
 from domain.workflows.blocks import SUPPORTED, Sam3
+from domain.workflows.limits import MAX_STEPS
 from domain.workflows.selectors import FromInput, FromStep
-from domain.workflows.specification import MAX_STEPS
 from tests.unit.domain.workflows.documents import (
     IMAGE,
     crops,

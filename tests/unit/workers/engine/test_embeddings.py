@@ -127,3 +127,51 @@ def test_what_failed_is_said_to_all_who_wait_and_tried_again_by_the_next() -> No
             with pytest.raises(ImageError, match="cut"):
                 one.result()
     assert embeddings.find("alice", "a", making("a")).digest == "a"
+
+
+def test_one_who_has_no_time_left_leaves_the_making_to_the_next_who_waits() -> None:
+    embeddings = embeddings_for(2)
+    begun, go = Event(), Event()
+
+    def make() -> SeenImage:
+        begun.set()
+        go.wait()
+        raise TimeoutError
+
+    with ThreadPoolExecutor(2) as threads:
+        late = threads.submit(embeddings.find, "alice", "a", make)
+        begun.wait()
+        waiting = threads.submit(embeddings.find, "alice", "a", making("a"))
+        while embeddings.hits < 1:
+            pass
+        go.set()
+        with pytest.raises(TimeoutError):
+            late.result()
+        assert waiting.result().digest == "a"
+
+
+def test_who_waits_has_the_image_even_if_it_cannot_be_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    embeddings = embeddings_for(2)
+    begun, go = Event(), Event()
+
+    def make() -> SeenImage:
+        begun.set()
+        go.wait(10)
+        return seen("a")
+
+    def no_room(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(embeddings, "_keep", no_room)
+    with ThreadPoolExecutor(2) as threads:
+        maker = threads.submit(embeddings.find, "alice", "a", make)
+        begun.wait(10)
+        waiter = threads.submit(embeddings.find, "alice", "a", fail)
+        while embeddings.hits == 0:
+            pass
+        go.set()
+        assert waiter.result(timeout=10).digest == "a"
+        with pytest.raises(MemoryError):
+            maker.result()

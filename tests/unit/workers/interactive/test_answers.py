@@ -4,7 +4,7 @@ the broker have their own test (tests/integration/workers/test_interactive.py)."
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from json import loads
+from json import dumps, loads
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,9 @@ from domain.interactive import (
 from domain.prompts import ConceptPrompt
 from storage.lane import Kept
 from workers.engine.engine import Embedding, Pointed
-from workers.interactive.answers import Answers
+from workers.interactive import answers as answers_module
+from workers.interactive import earlier_masks
+from workers.interactive.answers import Answers, Reply
 from workers.interactive.earlier_masks import EarlierMasks
 from workers.interactive.images import Images
 from workers.interactive.segmenter import SeenImage, SegmentedMask
@@ -39,6 +41,7 @@ class MemoryShelf:
 
     def __init__(self) -> None:
         self.things: dict[tuple[str, str], Kept] = {}
+        self.read: list[str] = []
 
     def put(self, owner: str, name: str, *, mark: str, data: bytes) -> None:
         self.things[owner, name] = Kept(mark, data)
@@ -48,9 +51,11 @@ class MemoryShelf:
         return kept and kept.mark
 
     def get(self, owner: str, name: str) -> Kept | None:
+        self.read.append(name)
         return self.things.get((owner, name))
 
     def names(self, owner: str) -> list[str]:
+        self.read.append("names")
         return [name for its, name in self.things if its == owner]
 
 
@@ -60,26 +65,34 @@ class Says:
 
     scores: Sequence[tuple[int, float]] = ()
     error: ImageError | None = None
+    side: int = SIDE
+    deadlines: list[float] = field(default_factory=list)
     floors: list[float] = field(default_factory=list)
     concepts_asked: list[ConceptPrompt] = field(default_factory=list)
     objects_asked: list[Pointed] = field(default_factory=list)
 
-    def see(self, owner: str, data: bytes) -> SeenImage:
+    def see(self, owner: str, data: bytes, *, deadline: float) -> SeenImage:
+        self.deadlines.append(deadline)
         if self.error:
             raise self.error
-        return SeenImage(f"digest {data!r}", "5ha1", SIDE, SIDE, Embedding(None))  # type: ignore
+        side = self.side
+        return SeenImage(f"digest {data!r}", "5ha1", side, side, Embedding(None))  # type: ignore
 
     def recall(self, owner: str, digest: str) -> SeenImage | None:
         return None
 
     def concepts(
-        self, image: SeenImage, prompts: Sequence[ConceptPrompt], *, floor: float
+        self, image: SeenImage, prompts: Sequence[ConceptPrompt], *, floor: float, deadline: float
     ) -> list[SegmentedMask]:
+        self.deadlines.append(deadline)
         self.floors.append(floor)
         self.concepts_asked.extend(prompts)
         return [_mask(prompt, score) for prompt, score in self.scores]
 
-    def objects(self, image: SeenImage, prompts: Sequence[Pointed]) -> list[SegmentedMask]:
+    def objects(
+        self, image: SeenImage, prompts: Sequence[Pointed], *, deadline: float
+    ) -> list[SegmentedMask]:
+        self.deadlines.append(deadline)
         self.objects_asked.extend(prompts)
         return [
             _mask(place, 0.5, logits=np.full((4, 3), len(prompt.points), np.float32))
@@ -100,15 +113,18 @@ class Bench:
     shelf: MemoryShelf = field(default_factory=MemoryShelf)
 
     def answer(self, asked: Any, *, status: int = 200, owner: str = "me") -> Any:
+        reply = self.reply(asked, owner=owner, deadline=time.time() + 60)
+        assert reply.status == status, reply.body
+        return loads(reply.body)
+
+    def reply(self, asked: Any, *, owner: str = "me", deadline: float) -> Reply:
         answers = Answers(
             self.says,  # type: ignore[arg-type]
             Images(self.says, self.shelf),  # type: ignore[arg-type]
             EarlierMasks(self.shelf),  # type: ignore[arg-type]
             max_pixels=10_000,
         )
-        reply = answers.answer(asked, files=[b"file"], owner=owner, deadline=time.time() + 60)
-        assert reply.status == status, reply.body
-        return loads(reply.body)
+        return answers.answer(asked, files=[b"file"], owner=owner, deadline=deadline)
 
 
 def concept(*thresholds: float, **changed: Any) -> ConceptRequest:
@@ -286,3 +302,99 @@ def test_a_bad_image_is_refused_with_its_cause(code: str, origin: Any, cause: st
 def test_an_unknown_image_id_is_not_found() -> None:
     asked = EmbedRequest(image=ImageAsked(image_id="a"))
     assert list(Bench(Says()).answer(asked, status=404)) == ["message"]
+
+
+def clicks(count: int, **changed: Any) -> VisualRequest:
+    prompts = [visual((n, n, True), (n, 0, False)).prompts[0] for n in range(count)]
+    return visual(prompts=prompts, **changed)
+
+
+def test_the_network_hears_when_nobody_awaits_its_answer_any_more() -> None:
+    for asked in (concept(0.5), visual(A), visual(A, format="binary"), EmbedRequest(image=FILE)):
+        bench = Bench(Says())
+        deadline = time.time() + 60
+        bench.reply(asked, deadline=deadline)
+        assert bench.says.deadlines
+        assert set(bench.says.deadlines) == {deadline}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        concept(0.5),
+        concept(0.5, nms_iou_threshold=0.5),
+        visual(A),
+        visual(A, save_logits=True),
+        visual(A, format="polygon"),
+        visual(A, format="binary"),
+    ],
+)
+def test_an_answer_that_nobody_awaits_is_not_written(asked: Any) -> None:
+    """The time is over just when the network has answered."""
+
+    class Slow(Says):
+        def concepts(self, *args: Any, **options: Any) -> Any:
+            found = super().concepts(*args, **options)
+            time.sleep(max(0, options["deadline"] - time.time()))
+            return found
+
+        def objects(self, *args: Any, **options: Any) -> Any:
+            found = super().objects(*args, **options)
+            time.sleep(max(0, options["deadline"] - time.time()))
+            return found
+
+    bench = Bench(Slow([(0, 0.9)]))
+    with pytest.raises(TimeoutError):
+        bench.reply(asked, deadline=time.time() + 0.05)
+    assert bench.shelf.things == {}
+
+
+def test_binary_masks_have_a_limit_in_pixels_before_they_are_made() -> None:
+    says = Says(side=2**14)  # 256 megapixels
+    assert Bench(Says()).reply(clicks(4, format="binary"), deadline=time.time() + 60).status == 200
+    refused = Bench(says).answer(clicks(5, format="binary"), status=400)
+    assert refused["message"] == (
+        "5 binary masks of 16384 x 16384 are 1342177280 pixels; 1073741824 are allowed."
+    )
+    assert says.objects_asked == []
+    assert len(Bench(says).answer(clicks(5))["predictions"]) == 5
+
+
+@pytest.mark.parametrize("asked", [concept(0.5), concept(0.5, format="rle"), clicks(5)])
+def test_an_answer_that_grows_too_long_is_refused(
+    asked: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says = Says([(0, 0.9)] * 5)
+    monkeypatch.setattr(answers_module, "MAX_ANSWER_BYTES", 200)
+    assert "more than 200 bytes" in Bench(says).answer(asked, status=413)["message"]
+    monkeypatch.setattr(answers_module, "MAX_ANSWER_BYTES", 1000)
+    Bench(says).answer(asked)
+
+
+def test_the_body_is_json_without_spaces_as_ever() -> None:
+    echoes = ({"text": "dög \u2028"},)
+    reply = Bench(Says([(0, 0.9), (0, 0.8)])).reply(
+        concept(0.5, echoes=echoes), deadline=time.time() + 60
+    )
+    body = loads(reply.body)
+    assert list(body) == ["prompt_results", "time"]
+    assert reply.body == dumps(body, separators=(",", ":")).encode()
+
+
+def test_earlier_masks_are_read_once_for_all_prompts_of_a_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(Says())
+    save(bench, A)
+    save(bench, A, B)
+    parsed: list[str] = []
+    described = earlier_masks._described
+    monkeypatch.setattr(
+        earlier_masks, "_described", lambda name: parsed.append(name) or described(name)
+    )
+    prompts = [visual(A, B, (n, n, False)).prompts[0] for n in range(50)]
+    bench.shelf.read.clear()
+    bench.answer(visual(prompts=prompts, load_logits=True))
+    assert all(asked.previous[0, 0] == 2 for asked in bench.says.objects_asked[-50:])
+    assert len(bench.shelf.read) == 2, "the names, and one mask"
+    assert len(parsed) == 2

@@ -17,6 +17,7 @@ from domain.workflows.blocks import (
     LabelText,
     Visualization,
 )
+from workers.interactive.allowance import Canvases
 from workers.interactive.crops import dynamic_crops
 from workers.interactive.detections import Detection, Detections, Mask, Outline
 from workers.interactive.drawing import draw, label_text, palette
@@ -24,6 +25,7 @@ from workers.interactive.pictures import Frame, MadePicture, Picture, SentPictur
 
 GREY = 100
 PURPLE, RED = (163, 81, 251), (255, 64, 64)  # the first two of DEFAULT
+CANVASES = Canvases(10**6).of(0)
 SIZE = {"width": 200, "height": 120}
 FRAME = Frame.whole("image", **SIZE)
 
@@ -73,7 +75,8 @@ def block(kind: str, **fields: Any) -> Visualization:
 
 def drawn(kind: str, detections: Detections = BOTH, **fields: Any) -> np.ndarray:
     """RGB, as integers."""
-    return draw(block(kind, **fields), picture(), detections).pixels[:, :, ::-1].astype(int)
+    made = draw(block(kind, **fields), picture(), detections, canvases=CANVASES)
+    return made.pixels[:, :, ::-1].astype(int)
 
 
 def changed(pixels: np.ndarray) -> np.ndarray:
@@ -175,7 +178,7 @@ def test_without_detections_a_drawing_is_the_image(kind: str) -> None:
 def test_the_image_that_is_drawn_on_stays_as_it_is(kind: str) -> None:
     image = picture()
 
-    draw(block(kind, copy_image=False), image, BOTH)
+    draw(block(kind, copy_image=False), image, BOTH, canvases=CANVASES)
 
     assert (image.pixels == GREY).all()
 
@@ -205,7 +208,7 @@ def test_masks_are_cut_where_a_frame_ends_and_may_vanish() -> None:
     assert cut.rle.size == (50, 20)
     assert gone.found[0].shape.region().pixels.size == 0
     small = MadePicture("image", np.full((10, 10, 3), GREY, np.uint8), beside)
-    assert (draw(block("mask"), small, gone).pixels == GREY).all()
+    assert (draw(block("mask"), small, gone, canvases=CANVASES).pixels == GREY).all()
 
 
 @pytest.mark.parametrize("shape", [SQUARE, OTHER])
@@ -224,7 +227,8 @@ def test_a_crop_of_an_object_can_lose_its_background(shape: Detection) -> None:
     larger = (x0 - 10, y0, x1, y1)
     moved = Detection("id", 0, "dog", 0.5, larger, shape.shape)
 
-    (crop,) = dynamic_crops(crop_block, picture(), Detections(FRAME, (moved,)))
+    found = Detections(FRAME, (moved,))
+    (crop,) = dynamic_crops(crop_block, picture(), found, canvases=CANVASES)
 
     assert crop is not None
     pixels = crop.picture.pixels[:, :, ::-1]
@@ -241,3 +245,29 @@ def test_a_drawing_too_long_for_jpeg_is_refused_by_name() -> None:
         made.as_json()
 
     assert "`image.[2]`" in str(caught.value)
+
+
+def test_of_a_long_name_the_beginning_is_drawn() -> None:
+    lines = label_text("Class", 0, detection(SQUARE.shape, name="dog\n" * 1000))
+    line = label_text("Class", 0, detection(SQUARE.shape, name="d" * 4096))
+
+    assert lines == "\n".join(["dog"] * 8)
+    assert line == "d" * 256
+
+
+def test_a_background_fades_as_much_as_is_asked_for() -> None:
+    crop_block = DynamicCrop.model_validate(
+        {"name": "crop", "type": "Crop", "images": "$inputs.image"}
+        | {"detections": "$steps.sam.predictions", "mask_opacity": 0.3}
+        | {"background_color": [10, 20, 255]}
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (120, 200, 3), np.uint8)
+    image = MadePicture("image", pixels, FRAME)
+    nothing = Detection("id", 0, "dog", 0.5, (0.0, 0.0, 200.0, 120.0), whole(0, 0, 1, 1))
+
+    (crop,) = dynamic_crops(crop_block, image, Detections(FRAME, (nothing,)), canvases=CANVASES)
+
+    assert crop is not None
+    expected = (pixels * 0.7 + np.array([255, 20, 10]) * 0.3).round().astype(np.uint8)
+    expected[0, 0] = pixels[0, 0]
+    np.testing.assert_array_equal(crop.picture.pixels, expected)

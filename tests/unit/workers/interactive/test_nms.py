@@ -1,4 +1,7 @@
+import time
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco
@@ -97,3 +100,8 @@ def _iou(one: SegmentedMask, other: SegmentedMask) -> float:
     )
     union = (first | second).sum()
     return float((first & second).sum() / union) if union else 0.0
+
+
+def test_a_comparison_that_nobody_awaits_any_more_ends() -> None:
+    with pytest.raises(TimeoutError):
+        suppress([square(0, 0, 5)], iou_threshold=0.5, deadline=time.time() - 1)

@@ -1,4 +1,5 @@
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -263,3 +264,56 @@ def test_a_closed_segmenter_says_so(engine: Engine) -> None:
     segmenter.close()
     with pytest.raises(Closed):
         segmenter.see("alice", draw_scene(0).encoded())
+
+
+def test_many_prompts_go_through_in_parts_and_keep_their_places(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = draw_scene(0)
+    names = sorted({thing.name for thing in scene.objects})
+    texts = [ConceptPrompt(name) for name in ("dog", *names, *names)]
+    pointed = [Pointed((Point(x, 99),), None, True, None) for x in range(100, 400, 50)]
+
+    def found() -> tuple[int, Any]:
+        segmenter = segmenter_of(watched := Watched(engine))
+        image = segmenter.see("alice", scene.encoded())
+        concepts = segmenter.concepts(image, texts, floor=0.5)
+        objects = segmenter.objects(image, pointed)
+        segmenter.close()
+        return len(watched.segmented), [(one.prompt, one.rle) for one in concepts + objects]
+
+    calls, whole = found()
+    assert calls == 2
+    monkeypatch.setattr("workers.interactive.segmenter._CONCEPTS_AT_ONCE", 2)
+    monkeypatch.setattr("workers.interactive.segmenter._OBJECTS_AT_ONCE", 2)
+    calls, parts = found()
+    assert calls == -(-len(texts) // 2) + 3
+    assert parts == whole
+
+
+def test_what_nobody_awaits_any_more_ends_before_the_next_part(
+    segmenter: Segmenter, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = draw_scene(0).encoded()
+    past = time.time() - 1
+    with pytest.raises(TimeoutError):
+        segmenter.see("alice", data, deadline=past)
+    assert watched.embedded == []
+    image = segmenter.see("alice", data)
+    with pytest.raises(TimeoutError):
+        segmenter.concepts(image, [ConceptPrompt("star")], floor=0.5, deadline=past)
+    pointed = [Pointed((Point(9, 9),), None, True, None)] * 4
+    with pytest.raises(TimeoutError):
+        segmenter.objects(image, pointed, deadline=past)
+    assert watched.segmented == []
+
+    def slow(images: Sequence[Any]) -> Any:
+        watched.segmented.append(len(images))
+        time.sleep(0.2)
+        return watched.engine.segment(images)
+
+    monkeypatch.setattr("workers.interactive.segmenter._OBJECTS_AT_ONCE", 1)
+    monkeypatch.setattr(segmenter._objects, "_work", slow)
+    with pytest.raises(TimeoutError):
+        segmenter.objects(image, pointed, deadline=time.time() + 0.1)
+    assert watched.segmented == [1]
