@@ -23,10 +23,13 @@ BODY = {
 CLICKERS = 6
 
 
-@pytest.fixture
-def stack(open_folder: Path) -> Iterator[EmbeddedStack]:
+pytestmark = pytest.mark.xdist_group("click deaths")  # one stack for both
+
+
+@pytest.fixture(scope="module")
+def stack(session_folder: Path) -> Iterator[EmbeddedStack]:
     # A broker that remembers, as in production.
-    with EmbeddedStack(StackOptions(data=open_folder / "data")) as stack:
+    with EmbeddedStack(StackOptions(data=session_folder / "deaths")) as stack:
         wait_until(lambda: is_ready(stack), seconds=180)
         yield stack
 

@@ -18,6 +18,8 @@ from schemathesis.specs.openapi.checks import (
 from maskmill.embedded import EmbeddedStack
 from maskmill.sample_scenes import draw_scene
 
+pytestmark = pytest.mark.xdist_group("clicks")  # they share a stack
+
 IMAGE = {
     "type": "base64",
     "value": base64.b64encode(draw_scene(56, size=64).encoded()).decode(),

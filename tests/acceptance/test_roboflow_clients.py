@@ -19,7 +19,9 @@ from maskmill.client import Client
 from maskmill.embedded import EmbeddedStack
 from maskmill.sample_scenes import Scene, SceneObject, draw_scene
 
-pytestmark = [  # the SDK's advice to its users
+pytestmark = [
+    pytest.mark.xdist_group("clicks"),  # they share a stack
+    # the SDK's advice to its users
     pytest.mark.filterwarnings("ignore::inference_sdk.config.InferenceSDKGuidanceWarning"),
     pytest.mark.filterwarnings("ignore::inference_sdk.config.InferenceSDKDeprecationWarning"),
 ]

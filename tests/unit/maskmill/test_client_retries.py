@@ -61,7 +61,7 @@ def client(server: Server) -> Iterator[Client]:
         yield opened
 
 
-OK = (200, {"status": "ok"})
+OK = (200, {"status": "healthy"})
 BUSY = (503, {"code": "database_unavailable", "detail": "x"})
 DATASET = (201, {"id": "ds_1", "name": "x", "linked": False, "created_at": "2026-01-01T00:00:00Z"})
 

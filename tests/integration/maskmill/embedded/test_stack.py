@@ -167,6 +167,15 @@ def test_every_child_holds_the_folders_lock_until_it_is_gone(options: StackOptio
             assert str(options.data / "lock") in files
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Interrupts as at a terminal, whatever a test before this one has made of the signal."""
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, earlier)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_second_ctrl_c_kills_what_does_not_stop(
     options: StackOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
