@@ -3,8 +3,8 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 from weakref import WeakValueDictionary
@@ -28,6 +28,7 @@ LOOK_SECONDS = 0.5
 _READ_SECONDS = 5  # of one wait for answers; then the next begins
 _PAUSE_SECONDS = 0.2  # before a broker that is away is asked again
 _ASIDE_SECONDS = 3  # for what is no request; one has its own time
+_LOOK_TIMEOUT_SECONDS = 20
 _CONNECTIONS = 32
 _IN_HAND_PER_KEY = 4  # half of what a worker has in hand; the rest of a key's requests wait here
 _AWAY = (RedisError, BrokerError, OSError)
@@ -89,8 +90,8 @@ class FrontLane:
         url, model = self.settings.broker_url.get_secret_value(), self.settings.models[0]
         self._queue, self._workers = keys.queue(model), keys.workers(model)
         self._doorbell = Doorbell(url, queue=self._queue)
-        self._broker = _open(url, connections=_CONNECTIONS, timeout_seconds=20)
-        self._reader = _open(url, connections=1, timeout_seconds=_READ_SECONDS + 10)
+        self._broker = _open(url, connections=_CONNECTIONS)
+        self._reader = _open(url, connections=1)
         self._reply_to = keys.replies(uuid.uuid4().hex)
         self._look_script = self._broker.register_script(scripts.LOOK)
         self._living_script = self._broker.register_script(scripts.LIVING)
@@ -100,10 +101,9 @@ class FrontLane:
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._watch())]
 
     async def stop(self) -> None:
-        while running := [task for task in self._tasks if not task.done()]:
-            for task in running:
-                task.cancel()
-            await asyncio.wait(running, timeout=0.1)  # redis loses a cancel now and then
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for outstanding in self._outstanding.values():
             outstanding.fail("the API is stopping")
         self._doorbell.close()
@@ -124,9 +124,9 @@ class FrontLane:
                     await self._send(outstanding)
                     return await outstanding.answer
         except TimeoutError as error:  # an OSError too
-            raise self._silent("no worker answered in time") from error
+            raise _silent("no worker answered in time") from error
         except _AWAY as error:
-            raise self._silent("the broker is away") from error
+            raise _silent("the broker is away") from error
         finally:
             del self._outstanding[outstanding.request.id]
             await self._forget(outstanding)
@@ -137,28 +137,20 @@ class FrontLane:
         Raises LaneSilent where the broker is away.
         """
         shelves = [keys.shelf(kind, "") for kind in ("images", "logits")]
-        try:
-            async with asyncio.timeout(_ASIDE_SECONDS):
-                await self._clear_script(
-                    keys=[keys.generation(key_id), keys.CLEARED],
-                    args=[key_id, keys.CLEARED_SECONDS, *shelves],
-                )
-        except _AWAY as error:
-            raise self._silent("the broker is away") from error
+        async with _soon():
+            await self._clear_script(
+                keys=[keys.generation(key_id), keys.CLEARED],
+                args=[key_id, keys.CLEARED_SECONDS, *shelves],
+            )
 
     async def counts(self) -> dict[str, int]:
         """Since the broker was empty: requests_concept, requests_visual, requests_embed,
         requests_workflow, refused_full, retried, embedding_hits, embedding_misses. And now:
         waiting (messages), workers (alive). Raises LaneSilent where the broker is away."""
-        try:
-            async with asyncio.timeout(_ASIDE_SECONDS):
-                counted = cast(dict[bytes, bytes], await self._broker.hgetall(keys.COUNTS))
-                waiting = await self._broker.llen(self._queue)
-                workers = await self._living_script(
-                    keys=[self._workers], args=[keys.SILENT_SECONDS]
-                )
-        except _AWAY as error:
-            raise self._silent("the broker is away") from error
+        async with _soon():
+            counted = cast(dict[bytes, bytes], await self._broker.hgetall(keys.COUNTS))
+            waiting = await self._broker.llen(self._queue)
+            workers = await self._living_script(keys=[self._workers], args=[keys.SILENT_SECONDS])
         found = {name.decode(): int(count) for name, count in counted.items()}
         return {**found, "waiting": waiting, "workers": workers}
 
@@ -169,8 +161,8 @@ class FrontLane:
         await self._count(f"requests_{kind}")
 
     async def _full(self, message: str) -> LaneFull:
-        with suppress(*_AWAY):
-            async with asyncio.timeout(_ASIDE_SECONDS):
+        with suppress(LaneSilent):
+            async with _soon():
                 await self._count("refused_full")
         return LaneFull(message, retry_after_seconds=1)
 
@@ -213,15 +205,16 @@ class FrontLane:
         """A worker that comes to a request which nobody awaits finds nothing."""
         if outstanding.answered and not outstanding.retried:
             return  # whoever answered has removed it
-        with suppress(*_AWAY):
-            async with asyncio.timeout(_ASIDE_SECONDS):
+        with suppress(LaneSilent):
+            async with _soon():
                 await self._broker.unlink(keys.request(outstanding.request.id))
 
     async def _read(self) -> None:
         """Takes the answers to this process, one after the other, as long as it runs."""
         while True:
             try:
-                popped = await self._reader.blpop([self._reply_to], timeout=_READ_SECONDS)
+                async with asyncio.timeout(_READ_SECONDS + 10):
+                    popped = await self._reader.blpop([self._reply_to], timeout=_READ_SECONDS)
                 if popped:
                     self._settle(cast(bytes, popped[1]))
             except _AWAY as error:
@@ -242,7 +235,8 @@ class FrontLane:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
-                await self._look()
+                async with asyncio.timeout(_LOOK_TIMEOUT_SECONDS):
+                    await self._look()
             except _AWAY as error:
                 log.warning("lane.broker_away", error=type(error).__name__)
             except Exception:  # of libraries whose connection is gone, too
@@ -259,7 +253,8 @@ class FrontLane:
             args=[keys.SILENT_SECONDS, keys.request(""), *ids],
         )
         for outstanding, word in zip(sent, found, strict=True):
-            await self._act(outstanding, word.decode())
+            if outstanding.request.id in self._outstanding:
+                await self._act(outstanding, word.decode())
 
     async def _act(self, outstanding: _Outstanding, word: str) -> None:
         """What is missing may be on its way: an answer to this process, a message to a worker. It
@@ -284,22 +279,37 @@ class FrontLane:
         await self._broker.hdel(keys.request(outstanding.request.id), "taken_by")
         await self._count("retried")
         await self._send(outstanding)
+        if outstanding.request.id not in self._outstanding:  # meanwhile nobody awaits it any more
+            await self._forget(outstanding)
 
     async def _count(self, name: str) -> None:
         await self._broker.hincrby(keys.COUNTS, name, 1)
 
-    def _silent(self, message: str) -> LaneSilent:
-        return LaneSilent(message, retry_after_seconds=2)
+
+def _silent(message: str) -> LaneSilent:
+    return LaneSilent(message, retry_after_seconds=2)
 
 
-def _open(url: str, *, connections: int, timeout_seconds: float) -> Redis:
-    """More callers than connections wait for one."""
+@asynccontextmanager
+async def _soon() -> AsyncIterator[None]:
+    """Raises LaneSilent where the broker has not answered by then."""
+    try:
+        async with asyncio.timeout(_ASIDE_SECONDS):
+            yield
+    except _AWAY as error:
+        raise _silent("the broker is away") from error
+
+
+def _open(url: str, *, connections: int) -> Redis:
+    """More callers than connections wait for one, within the callers' own time limits. The client
+    has none: it would send by `asyncio.wait_for`, which before Python 3.12 loses a cancel that
+    comes with the end of what it waits for (python/cpython#86296), and theirs are cancels."""
     pool = BlockingConnectionPool.from_url(
         url,
         max_connections=connections,
-        timeout=timeout_seconds,
+        timeout=None,
         socket_connect_timeout=3,
-        socket_timeout=timeout_seconds,
+        socket_timeout=None,
         retry=Retry(ConstantBackoff(0.1), 2),
     )
     return Redis.from_pool(pool)

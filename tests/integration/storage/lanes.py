@@ -28,7 +28,7 @@ def lane_settings(broker_url: str, **changed: Any) -> Settings:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(asyncio.wait_for(work, 30))
+    return asyncio.run(asyncio.wait_for(work, 120))
 
 
 @asynccontextmanager

@@ -192,6 +192,22 @@ def test_a_request_that_waits_for_its_own_key_has_the_same_time_as_others(
     assert broker.keys(keys.request("*")) == []
 
 
+def test_the_time_of_a_request_may_end_at_any_point_of_its_way(broker_url: str) -> None:
+    """Also just when the broker answers: the cancel is not lost."""
+    settings = lane_settings(broker_url, interactive_seconds=0.004, interactive_per_key=100)
+
+    async def work() -> float:
+        async with started(settings) as [front]:
+            before = time.monotonic()
+            for _ in range(20):
+                asking = (embed(front) for _ in range(50))
+                ends = await asyncio.gather(*asking, return_exceptions=True)
+                assert {type(end) for end in ends} <= {LaneSilent, LaneFull}
+            return time.monotonic() - before
+
+    assert run(work()) < 15
+
+
 def test_a_request_that_cannot_be_read_is_answered_at_once(
     broker_url: str, broker: redis.Redis, hands: Hands
 ) -> None:
