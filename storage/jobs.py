@@ -40,9 +40,12 @@ class NewJob:
     source: dict[str, Any]
     request_sha256: str
     output: str | None = None
+    webhook_url: str | None = None
+    accept_expiring_links: bool = False
     name: str | None = None
     priority: int = 0
     idempotency_key: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +60,16 @@ class Job:
     prompts: list[dict[str, Any]]
     source: dict[str, Any]
     output: str | None
+    webhook_url: str | None
+    accept_expiring_links: bool
     request_sha256: str
     cancel_requested_at: datetime | None
+    paused_at: datetime | None
     error: dict[str, Any] | None
     plan_cursor: dict[str, Any] | None
     manifest_number: int
+    totals: dict[str, Any] | None
+    traceparent: str | None
     created_at: datetime
     planning_at: datetime | None
     running_at: datetime | None

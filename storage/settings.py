@@ -115,6 +115,28 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(60.0, gt=0)
     sweep_seconds: float = Field(5.0, gt=0)
     max_shard_attempts: int = Field(50, gt=0)
+    stall_seconds: float = Field(
+        300.0, gt=0, description="A worker whose shard makes no progress for so long ends itself"
+    )
+    deaf_seconds: float = Field(
+        60.0, gt=0, description="An idle worker that hears no message for so long, though some wait"
+    )
+    keep_finished_days: float = Field(
+        30.0, ge=0, description="Events, image lists and webhook logs of jobs that have ended"
+    )
+    delete_results_after_days: float | None = Field(
+        None, gt=0, description="Whole jobs with their results; by default never"
+    )
+    jobs_per_key: int = Field(200, gt=0, description="Jobs of one API key that may be open")
+    images_per_key: int = Field(
+        20_000_000, gt=0, description="Images that open jobs of one API key may have left to do"
+    )
+    requests_per_minute: int = Field(
+        1200, gt=0, description="Requests to /v1 that one API key may make"
+    )
+    worker_metrics_port: int = Field(
+        0, ge=0, le=65535, description="Where a worker serves Prometheus metrics; 0: nowhere"
+    )
     link_seconds: int = Field(3600, gt=0, description="How long download links work")
     log_format: str = Field("console", pattern="^(console|json)$")
 

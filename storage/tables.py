@@ -89,10 +89,13 @@ jobs = Table(
     Column("prompts", JSONB, nullable=False),
     Column("source", JSONB, nullable=False),
     Column("output", Text),
+    Column("webhook_url", Text),
+    Column("accept_expiring_links", Boolean, nullable=False, server_default=text("false")),
     Column("idempotency_key", Text),
     Column("request_sha256", Text, nullable=False),
-    # Wishes. A cancel keeps what is done; an error ends the job as failed.
+    # Wishes. A cancel keeps what is done, a pause too; an error ends the job as failed.
     Column("cancel_requested_at", Time),
+    Column("paused_at", Time),
     Column("error", JSONB),
     # Planning: where to go on. The lease is the planner's, and at the end the finisher's.
     Column("plan_cursor", JSONB),
@@ -101,12 +104,20 @@ jobs = Table(
     Column("lease_expires_at", Time),
     Column("lease_attempts", Integer, nullable=False, server_default=text("0")),
     Column("manifest_number", Integer, nullable=False, server_default=text("0")),
+    Column("totals", JSONB),  # its counts, once it has ended: shard rows need not be summed
+    Column("traceparent", Text),  # W3C Trace Context of the request that made it
     _created_at(),
     Column("planning_at", Time),
     Column("running_at", Time),
     Column("finished_at", Time),
+    Column("cleaned_at", Time),  # by the retention policy
     UniqueConstraint("owner_key_id", "idempotency_key"),
     Index(None, "owner_key_id", "id"),
+    Index(
+        "ix_jobs_uncleaned",
+        "finished_at",
+        postgresql_where=text("finished_at IS NOT NULL AND cleaned_at IS NULL"),
+    ),
     Index(
         "ix_jobs_open",
         "priority",
@@ -134,6 +145,8 @@ shards = Table(
     Column("lease_owner", Text),
     Column("lease_expires_at", Time),
     Column("last_error", Text),
+    # Set while failed images are tried again: the error codes that are, none for all.
+    Column("retry_codes", JSONB),
     Index(
         "ix_shards_open",
         "job_id",
@@ -150,7 +163,8 @@ slices = Table(
     Column("start", Integer, primary_key=True),
     Column("token", BigInteger, primary_key=True),
     Column("count", Integer, nullable=False),
-    # open, committed, lost (its runner died), released (its runner gave the shard back)
+    # open, committed, lost (its runner died), released (its runner gave the shard back),
+    # superseded (its failed images were tried again: another slice has its place)
     Column("status", Text, nullable=False),
     Column("annotations_key", Text, nullable=False),
     Column("images_key", Text, nullable=False),
@@ -187,14 +201,38 @@ outbox = Table(  # doorbells to ring once the transaction that wants them is com
     _created_at(),
 )
 
+# Ids are given before a transaction ends, so a reader may see 11 before 10. What no transaction
+# can precede any more is told by `xid`: storage.events.
+_THIS_TRANSACTION = text("(pg_current_xact_id()::text)::bigint")
+
 events = Table(
     "events",
     metadata,
     Column("id", BigInteger, Identity(), primary_key=True),
+    Column("xid", BigInteger, nullable=False, server_default=_THIS_TRANSACTION),
     Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
     Column("shard_number", Integer),
     Column("kind", Text, nullable=False),
     Column("data", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
     Column("at", Time, nullable=False, server_default=func.now()),
-    Index(None, "job_id", "id"),
+    Index(None, "job_id", "xid", "id"),
+)
+
+deliveries = Table(  # webhook calls: what is to be sent, and how sending went
+    "deliveries",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("payload", JSONB, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("next_attempt_at", Time),  # None: delivered, or given up
+    Column("delivered_at", Time),
+    Column("last_status", Integer),  # of HTTP
+    Column("last_error", Text),
+    _created_at(),
+    Index(None, "job_id", "created_at"),
+    Index(
+        "ix_deliveries_due", "next_attempt_at", postgresql_where=text("next_attempt_at IS NOT NULL")
+    ),
 )
