@@ -90,14 +90,14 @@ ASKED: TypeAdapter[Asked] = TypeAdapter(Asked)
 
 
 class LaneRequest(Message):
-    """`key_id` is the id of the API key: whatever is kept is kept for it alone. Seconds are those
-    of the wall clock; after `deadline` nobody waits any more."""
+    """`key_id` is the id of the API key: whatever is kept is kept for it alone. Until when somebody
+    waits for the answer is known to the broker alone: hosts may disagree about the time."""
 
     id: str
     key_id: str
-    deadline: float
     reply_to: str
     asked: Asked
+    traceparent: str | None = None  # W3C Trace Context of the HTTP request
 
 
 class LaneAnswer(Message):

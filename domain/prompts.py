@@ -10,6 +10,7 @@ from domain.geometry import Box, Point
 MAX_JOB_PROMPTS = 256
 MAX_ITEM_PROMPTS = 256
 PROMPTS_PER_PASS = 16  # SAM 3 servers take up to 16 prompts on one image embedding
+VISUAL_TEXT = "visual"  # SAM 3's word where no text says what is sought
 TEXTLESS_CLASS = "object"  # class of a prompt that has neither text nor class name
 
 

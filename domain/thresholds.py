@@ -1,5 +1,7 @@
 """Which instances a view of the result shows. All above the job's floor are stored."""
 
+import numpy as np
+
 from domain.prompts import MaskPrompt, Prompt
 
 DEFAULT_MIN_SCORE = 0.5
@@ -20,3 +22,8 @@ def effective_threshold(prompt_threshold: float | None, min_score: float | None)
     if min_score is not None:
         return min_score
     return DEFAULT_MIN_SCORE if prompt_threshold is None else prompt_threshold
+
+
+def reaches(score: float, threshold: float) -> bool:
+    """Scores are float32: 0.95 as the network says it is a little less than 0.95."""
+    return bool(np.float32(score) >= np.float32(threshold))

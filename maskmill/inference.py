@@ -24,6 +24,7 @@ from PIL import Image
 from domain.errors import ImageError
 from domain.geometry import Box, Point
 from domain.prompts import ConceptPrompt
+from domain.thresholds import reaches
 
 if TYPE_CHECKING:
     from domain.annotations import Rle
@@ -214,7 +215,7 @@ class Sam3:
         return [
             _mask(one, label=prompts[one.prompt].category)
             for one in found
-            if np.float32(one.score) >= np.float32(wanted[one.prompt])  # the network's own width
+            if reaches(one.score, wanted[one.prompt])
         ]
 
     def _point(self, image: AnyImage, prompts: Sequence[ObjectPrompt]) -> list[Mask]:

@@ -4,8 +4,10 @@ import asyncio
 import base64
 import binascii
 import re
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from contextlib import suppress
+from time import monotonic
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -92,12 +94,16 @@ class ImageLoader:
         return self._checked(await self._in_turn(url, key_id=key_id))
 
     async def _in_turn(self, url: str, *, key_id: str) -> bytes:
-        """The time limit holds for the wait as well, and a thread ends by itself soon after."""
+        """The time limit holds for the wait as well. Whoever leaves earlier leaves a thread behind,
+        which ends by itself soon after; until then it has its turn."""
         turns = self._turns.setdefault(key_id, asyncio.Semaphore(_FETCHES_PER_KEY))
-        fetch = partial(self._fetcher.get, url, max_bytes=self._max_bytes)
+        until = monotonic() + self._seconds
         try:
-            async with asyncio.timeout(self._seconds), turns:
-                return await asyncio.get_running_loop().run_in_executor(self._threads, fetch)
+            async with asyncio.timeout(self._seconds):
+                await turns.acquire()
+                fetching = self._threads.submit(self._fetch, url, until=until)
+                fetching.add_done_callback(_releasing(turns))
+                return await asyncio.wrap_future(fetching)
         except FetchRefused as error:
             raise ImageRefused(FORBIDDEN_ADDRESS) from error
         except FetchFailed as error:
@@ -108,6 +114,10 @@ class ImageLoader:
             # ValueError: libraries' word for an address that they cannot take apart
             raise ImageRefused(NOT_FETCHED) from error
 
+    def _fetch(self, url: str, *, until: float) -> bytes:
+        seconds = until - monotonic()
+        return self._fetcher.get(url, max_bytes=self._max_bytes, timeout_seconds=seconds)
+
     def _checked(self, data: bytes) -> bytes:
         if len(data) > self._max_bytes:
             raise self._too_large()
@@ -115,6 +125,17 @@ class ImageLoader:
 
     def _too_large(self) -> ImageRefused:
         return ImageRefused(f"An image may have {self._max_bytes} bytes.")
+
+
+def _releasing(turns: asyncio.Semaphore) -> Callable[[object], None]:
+    """For a thread to call; it may outlast the event loop."""
+    loop = asyncio.get_running_loop()
+
+    def release(_: object) -> None:
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(turns.release)
+
+    return release
 
 
 def _from_base64(value: str) -> bytes:

@@ -179,10 +179,10 @@ class ObjectPrompts(Part):
             value = [value]
         given = value.get("prompts") if isinstance(value, dict) else value
         _check_total(given, "points", MAX_POINTS_TOGETHER)
+        if isinstance(given, list) and not all(isinstance(entry, dict) for entry in given):
+            raise ValueError(_PROMPT_ENTRY)
         if not isinstance(value, list):
             return value
-        if not all(isinstance(entry, dict) for entry in value):
-            raise ValueError(_PROMPT_ENTRY)
         entries = value[: MAX_OBJECTS + 1]
         return {"prompts": [ObjectPrompt.model_validate(entry) for entry in entries]}
 

@@ -32,10 +32,10 @@ from domain.interactive import (
     PointAsked,
     VisualRequest,
 )
+from domain.prompts import VISUAL_TEXT
 from domain.thresholds import DEFAULT_MIN_SCORE
 from storage.keys import ApiKey
 
-_NO_TEXT = "visual"  # what the network is asked where only boxes say what is sought
 _UNKNOWN_MODEL = (
     "Requested Roboflow resource not found. Make sure that workspace, project or model you "
     "referred in request exists."
@@ -110,7 +110,7 @@ def _concept(prompt: Concept, *, default: float | None) -> ConceptAsked:
     labels = prompt.box_labels or [True] * len(boxes)
     thresholds = (prompt.output_prob_thresh, default, DEFAULT_MIN_SCORE)
     return ConceptAsked(
-        text=_NO_TEXT if prompt.text is None else prompt.text,
+        text=VISUAL_TEXT if prompt.text is None else prompt.text,
         boxes=boxes,
         box_labels=tuple(map(bool, labels)),
         threshold=next(value for value in thresholds if value is not None),

@@ -1,7 +1,7 @@
 """How much a workflow may be, so that one request can take neither a server's memory nor its time.
 
 Texts that a workflow only carries, such as values of parameters, are bounded by the request's size
-and, where they come back, by `MAX_ANSWER_BYTES`.
+and, where they come back, by `MAX_OUTPUT_BYTES`.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ MAX_COLOURS = 256
 MAX_MAPPED_CLASSES = 1000
 MAX_CROPS_OF_CROPS = 2  # lists in lists
 MAX_BLOCKS = 4096  # run for one request; a crop of an object counts as one
-MAX_ANSWER_BYTES = 64 * 2**20
+MAX_OUTPUT_BYTES = 64 * 2**20  # of all outputs together, for all images of a request
 MAX_LEVELS = 64  # of lists and objects in each other
 
 Name = Annotated[str, Field(max_length=MAX_NAME)]

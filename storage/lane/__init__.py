@@ -3,10 +3,10 @@
 from storage.lane.errors import LaneError, LaneFull, LaneSilent
 from storage.lane.front import Answer, FrontLane
 from storage.lane.shelf import Kept, Shelf
-from storage.lane.worker import MAX_ANSWER_BYTES, Taken, WorkerLane
+from storage.lane.worker import MAX_REPLY_BYTES, Taken, WorkerLane
 
 __all__ = [
-    "MAX_ANSWER_BYTES",
+    "MAX_REPLY_BYTES",
     "Answer",
     "FrontLane",
     "Kept",

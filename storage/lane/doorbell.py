@@ -27,13 +27,14 @@ class Doorbell:
         self._queue = queue
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="doorbell")
 
-    async def ring(self, request_id: str, *, expires_seconds: float) -> None:
+    async def ring(self, request_id: str) -> None:
+        """The message does not expire: Celery would tell by the clocks of both hosts, and a worker
+        that comes too late finds no request."""
         send = partial(
             self._app.send_task,
             Tasks.ANSWER,
             args=(request_id,),
             queue=self._queue,
-            expires=expires_seconds,
             retry_policy=_RETRY,
         )
         await asyncio.get_running_loop().run_in_executor(self._thread, send)

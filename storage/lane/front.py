@@ -21,6 +21,7 @@ from storage.lane import keys, scripts
 from storage.lane.doorbell import Doorbell
 from storage.lane.errors import LaneFull, LaneSilent
 from storage.settings import Settings
+from storage.tracing import current_traceparent
 
 log = structlog.get_logger()
 
@@ -52,13 +53,14 @@ class _Outstanding:
     request: LaneRequest
     files: Sequence[bytes]
     answer: asyncio.Future[Answer]
+    deadline: float  # of time.monotonic()
     sent: bool = False
     missed: int = 0
     retried: bool = False
 
     @property
     def seconds_left(self) -> float:
-        return self.request.deadline - time.time()
+        return max(0.0, self.deadline - time.monotonic())
 
     @property
     def answered(self) -> bool:
@@ -179,11 +181,12 @@ class FrontLane:
         request = LaneRequest(
             id=uuid.uuid4().hex,
             key_id=key_id,
-            deadline=time.time() + self.settings.interactive_seconds,
             reply_to=self._reply_to,
             asked=asked,
+            traceparent=current_traceparent(),
         )
-        return _Outstanding(request, files, asyncio.get_running_loop().create_future())
+        deadline = time.monotonic() + self.settings.interactive_seconds
+        return _Outstanding(request, files, asyncio.get_running_loop().create_future(), deadline)
 
     async def _send(self, outstanding: _Outstanding) -> None:
         request = outstanding.request
@@ -191,14 +194,13 @@ class FrontLane:
         fields.update((f"file{n}", data) for n, data in enumerate(outstanding.files))
         async with self._broker.pipeline() as pipeline:
             pipeline.hset(keys.request(request.id), mapping=fields)
-            seconds = max(0, round(outstanding.seconds_left)) + keys.SLACK_SECONDS
-            pipeline.expire(keys.request(request.id), seconds)
+            seconds = outstanding.seconds_left + keys.SLACK_SECONDS
+            pipeline.pexpire(keys.request(request.id), round(1000 * seconds))
             await pipeline.execute()
         await self._ring(outstanding)
 
     async def _ring(self, outstanding: _Outstanding) -> None:
-        seconds = max(0.1, outstanding.seconds_left)
-        await self._doorbell.ring(outstanding.request.id, expires_seconds=seconds)
+        await self._doorbell.ring(outstanding.request.id)
         outstanding.sent, outstanding.missed = True, 0
 
     async def _forget(self, outstanding: _Outstanding) -> None:

@@ -3,7 +3,6 @@
 PREFIX = "maskmill:lane:"
 
 COUNTS = f"{PREFIX}counts"  # hash: what has happened since the broker was empty
-CLICKS = f"{PREFIX}clicks"  # there while requests come
 CLEARED = f"{PREFIX}cleared"  # sorted set: owners whose things are gone, by when
 
 # A worker says so often that it lives, and is taken for dead once it was silent so long. Large
@@ -27,9 +26,15 @@ def workers(model: str) -> str:
     return f"{PREFIX}workers:{model}"
 
 
+def clicks(host: str) -> str:
+    """There while workers on that host, of whatever model, take requests."""
+    return f"{PREFIX}clicks:{host}"
+
+
 def request(request_id: str) -> str:
     """Hash: `asked` (LaneRequest as JSON), `reply_to` (also in it, for when it cannot be read),
-    `file0`, `file1`, ..., and `taken_by`, a worker."""
+    `file0`, `file1`, ..., and `taken_by`, a worker. It lasts until SLACK_SECONDS after the
+    request's deadline, which is known by that."""
     return f"{PREFIX}request:{request_id}"
 
 

@@ -27,15 +27,18 @@ return redis.call('ZCOUNT', KEYS[1], now - ARGV[1], '+inf')
 """
 )
 
-# KEYS: request, clicks. ARGV: worker, seconds of clicks, a token of this call. Returns 1
-# where it is this call's now, also if the client says it again, because the answer was lost.
+# KEYS: request, clicks. ARGV: worker, seconds of clicks, a token of this call, milliseconds that a
+# request outlives its deadline by. Returns how many milliseconds are left until the deadline where
+# it is this call's now, also if the client says it again, because the answer was lost; else 0.
 TAKE = """
-redis.call('SET', KEYS[2], 1, 'EX', ARGV[2])
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+local left = redis.call('PTTL', KEYS[1]) - ARGV[4]
+if left <= 0 then return 0 end
 if redis.call('HSETNX', KEYS[1], 'taken_by', ARGV[1]) == 1 then
   redis.call('HSET', KEYS[1], 'token', ARGV[3])
 end
-return redis.call('HGET', KEYS[1], 'token') == ARGV[3] and 1 or 0
+if redis.call('HGET', KEYS[1], 'token') ~= ARGV[3] then return 0 end
+redis.call('SET', KEYS[2], 1, 'EX', ARGV[2])
+return left
 """
 
 # KEYS: workers, queue. ARGV: seconds of silence, prefix of requests, ids. Returns a word for each:

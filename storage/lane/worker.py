@@ -2,8 +2,11 @@
 
 import json
 import secrets
+import socket
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import redis
@@ -23,31 +26,39 @@ _LOGITS_BYTES = 32 * 2**20  # per API key; a mask of SAM 3's has 324 KiB
 _MOST_LOGITS = 256  # per API key: each is compared with each prompt that may refine it
 _MOST_IMAGES = 10_000  # per API key: small ones cost the broker more than their bytes
 
-# Of one body. Larger ones hold up the processes they pass through; the broker ends at 512 MiB.
-MAX_ANSWER_BYTES = 128 * 2**20
+# Of one answer's body. Larger ones hold up the processes they pass through; the broker ends at
+# 512 MiB.
+MAX_REPLY_BYTES = 128 * 2**20
+
+# Linux gives it at boot, and all containers on the host see the same. Their names differ.
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A request that is this worker's, until it answers or falls silent."""
+    """A request that is this worker's, until it answers or falls silent. After `deadline`, a time
+    of time.monotonic(), nobody waits any more."""
 
     request: LaneRequest
     files: tuple[bytes, ...]
+    deadline: float
 
 
 class WorkerLane:
     """`name` is this process's among the workers; a process started again has a new one, so that
-    what the last one left behind is not taken for its own.
+    what the last one left behind is not taken for its own. `host` names what it shares cores with;
+    None: told by the system.
 
     `images` keeps the files that callers named, `logits` masks of theirs that may be refined.
     Thread safe. Every method raises redis.RedisError where the broker is away.
     """
 
-    def __init__(self, settings: Settings, *, name: str) -> None:
+    def __init__(self, settings: Settings, *, name: str, host: str | None = None) -> None:
         self.name = f"{name}:{secrets.token_hex(4)}"
         self.model = settings.models[0]
+        self._clicks = keys.clicks(host or _this_host())
         self._broker = open_broker(settings)
         self._seconds = settings.kept_image_seconds
         self.images = Shelf(
@@ -70,17 +81,19 @@ class WorkerLane:
     def take(self, request_id: str) -> Taken | None:
         """None where nobody waits any more, or another worker has it. What cannot be read is
         answered at once: with 500, in the words for what goes wrong inside."""
-        taken = self._take(
-            keys=[keys.request(request_id), keys.CLICKS],
-            args=[self.name, keys.CLICKS_SECONDS, secrets.token_hex(8)],
+        slack = 1000 * keys.SLACK_SECONDS
+        left = self._take(
+            keys=[keys.request(request_id), self._clicks],
+            args=[self.name, keys.CLICKS_SECONDS, secrets.token_hex(8), slack],
         )
-        if not taken:
+        if not left:
             return None
+        deadline = time.monotonic() + int(left) / 1000
         found = cast(dict[bytes, bytes], self._broker.hgetall(keys.request(request_id)))
         if b"asked" not in found:
             return None
         try:
-            return _parsed(found)
+            return _parsed(found, deadline)
         except (ValueError, KeyError, RecursionError) as error:
             log.error("request.not_understood", request=request_id, error=type(error).__name__)
             body = b'{"message":"Internal error."}'
@@ -97,8 +110,8 @@ class WorkerLane:
         counts: Mapping[str, int] | None = None,
     ) -> None:
         """Ends the request. `counts` are added to the lane's in the same moment. A body of more
-        than MAX_ANSWER_BYTES is replaced by a refusal, 413."""
-        if len(body) > MAX_ANSWER_BYTES:
+        than MAX_REPLY_BYTES is replaced by a refusal, 413."""
+        if len(body) > MAX_REPLY_BYTES:
             body, status, media_type = _too_large(len(body)), 413, "application/json"
         self._push(
             request.id, request.reply_to, body, status=status, media_type=media_type, counts=counts
@@ -143,17 +156,13 @@ class WorkerLane:
         found = self._broker.zrangebyscore(keys.CLEARED, moment, "+inf")
         return [owner.decode() for owner in cast(list[bytes], found)]
 
-    def waiting(self) -> int:
-        """Messages that no worker has taken yet."""
-        return self._broker.llen(keys.queue(self.model))
-
     def click(self) -> None:
-        """Let bulk workers know that somebody waits for an answer."""
-        self._broker.set(keys.CLICKS, 1, ex=keys.CLICKS_SECONDS)
+        """Let bulk workers on this host know that somebody waits for an answer."""
+        self._broker.set(self._clicks, 1, ex=keys.CLICKS_SECONDS)
 
     def clicks_come(self) -> bool:
-        """Whether there were requests in the last seconds."""
-        return bool(self._broker.exists(keys.CLICKS))
+        """Whether workers on this host took requests in the last seconds."""
+        return bool(self._broker.exists(self._clicks))
 
     def living(self) -> int:
         """How many workers answer requests for this model."""
@@ -164,15 +173,20 @@ class WorkerLane:
         self._broker.close()
 
 
-def _parsed(found: Mapping[bytes, bytes]) -> Taken:
+def _parsed(found: Mapping[bytes, bytes], deadline: float) -> Taken:
     request = LaneRequest.model_validate_json(found[b"asked"])
     count = sum(field.startswith(b"file") for field in found)
-    return Taken(request, tuple(found[b"file%d" % number] for number in range(count)))
+    files = tuple(found[b"file%d" % number] for number in range(count))
+    return Taken(request, files, deadline)
 
 
 def _too_large(byte_count: int) -> bytes:
-    said = f"The answer would have {byte_count} bytes; {MAX_ANSWER_BYTES} are allowed."
+    said = f"The answer would have {byte_count} bytes; {MAX_REPLY_BYTES} are allowed."
     return json.dumps({"message": said}).encode()
+
+
+def _this_host() -> str:
+    return _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else socket.gethostname()
 
 
 def open_broker(settings: Settings) -> redis.Redis:

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import io
 import re
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx
@@ -12,68 +11,25 @@ import numpy as np
 import pytest
 from inference_sdk import InferenceConfiguration, InferenceHTTPClient
 from inference_sdk.http.errors import HTTPCallErrorError
-from PIL import Image, ImageDraw
-from pycocotools import mask as coco
+from PIL import Image
 
 from maskmill.client import Client
 from maskmill.embedded import EmbeddedStack
 from maskmill.sample_scenes import Scene, SceneObject, draw_scene
+from tests.acceptance.roboflow import (
+    MARKS,
+    OBJECT,
+    SCENE,
+    centred,
+    encoded,
+    expect_found,
+    named,
+    of_polygons,
+    of_rle,
+    overlap,
+)
 
-pytestmark = [
-    pytest.mark.xdist_group("clicks"),  # they share a stack
-    # the SDK's advice to its users
-    pytest.mark.filterwarnings("ignore::inference_sdk.config.InferenceSDKGuidanceWarning"),
-    pytest.mark.filterwarnings("ignore::inference_sdk.config.InferenceSDKDeprecationWarning"),
-]
-
-SCENE = draw_scene(56)  # five objects of four colours, all of which the demo network tells apart
-OBJECT = SCENE.objects[0]
-
-
-@pytest.fixture
-def sdk(clicks_stack: EmbeddedStack) -> InferenceHTTPClient:
-    return InferenceHTTPClient(api_url=clicks_stack.url, api_key=clicks_stack.api_key)
-
-
-@pytest.fixture
-def http(clicks_stack: EmbeddedStack) -> Iterator[httpx.Client]:
-    with httpx.Client(
-        base_url=clicks_stack.url, params={"api_key": clicks_stack.api_key}, timeout=60
-    ) as client:
-        yield client
-
-
-def overlap(one: np.ndarray, other: np.ndarray) -> float:
-    """Intersection over union."""
-    return float((one & other).sum() / max(1, (one | other).sum()))
-
-
-def of_polygons(polygons: Sequence[Sequence[Sequence[int]]], size: tuple[int, int]) -> np.ndarray:
-    """The mask that outlines enclose, their own pixels included. Holes are lost in them."""
-    canvas = Image.new("1", size)
-    for polygon in polygons:
-        points = [tuple(point) for point in polygon]
-        ImageDraw.Draw(canvas).polygon(points, fill=1, outline=1) if len(points) > 2 else None
-    return np.asarray(canvas)
-
-
-def of_rle(masks: dict[str, Any]) -> np.ndarray:
-    return np.asarray(coco.decode(masks), bool)
-
-
-def encoded(scene: Scene) -> dict[str, str]:
-    return {"type": "base64", "value": base64.b64encode(scene.encoded()).decode()}
-
-
-def expect_found(predictions: Sequence[dict[str, Any]], wanted: Sequence[SceneObject]) -> None:
-    masks = [of_rle(prediction["masks"]) for prediction in predictions]
-    assert len(masks) == len(wanted)
-    for thing in wanted:
-        assert max(overlap(mask, thing.mask) for mask in masks) > 0.85, thing.name
-
-
-def named(name: str, scene: Scene = SCENE) -> list[SceneObject]:
-    return [thing for thing in scene.objects if thing.name == name]
+pytestmark = MARKS
 
 
 @pytest.mark.parametrize("transport", ["legacy", "both", "header"])
@@ -169,11 +125,6 @@ def test_a_click_gives_the_clicked_object(sdk: InferenceHTTPClient) -> None:
         )
         (prediction,) = answer["predictions"]
         assert overlap(of_rle(prediction["masks"]), thing.mask) > 0.8, thing.name
-
-
-def centred(thing: SceneObject) -> dict[str, float]:
-    x0, y0, x1, y1 = thing.box
-    return {"x": (x0 + x1) / 2, "y": (y0 + y1) / 2, "width": x1 - x0, "height": y1 - y0}
 
 
 def test_several_prompts_with_and_without_a_box_are_all_answered(sdk: InferenceHTTPClient) -> None:
@@ -344,86 +295,3 @@ def test_what_is_refused_reaches_the_user_in_words(
 def test_the_client_reads_who_it_talks_to(sdk: InferenceHTTPClient) -> None:
     info = sdk.get_server_info()
     assert (info.name, bool(info.version), bool(info.uuid)) == ("maskmill", True, True)
-
-
-def workflow(version: str, **fields: Any) -> dict[str, Any]:
-    """SAM 3 on `image` for `classes`, and a picture of it."""
-    step = {"type": f"roboflow_core/sam3@{version}", "name": "sam", "images": "$inputs.image"}
-    drawn = {
-        "type": "roboflow_core/polygon_visualization@v1",
-        "name": "drawn",
-        "image": "$inputs.image",
-        "predictions": "$steps.sam.predictions",
-        "thickness": 5,
-    }
-    return {
-        "version": "1.0",
-        "inputs": [
-            {"type": "InferenceImage", "name": "image"},
-            {"type": "WorkflowParameter", "name": "classes", "default_value": ["circle"]},
-        ],
-        "steps": [{**step, "class_names": "$inputs.classes", **fields}, drawn],
-        "outputs": [
-            {"type": "JsonField", "name": "found", "selector": "$steps.sam.predictions"},
-            {"type": "JsonField", "name": "picture", "selector": "$steps.drawn.image"},
-        ],
-    }
-
-
-@pytest.mark.parametrize("version", ["v1", "v2", "v3"])
-def test_a_workflow_finds_and_draws(sdk: InferenceHTTPClient, version: str) -> None:
-    names = sorted({thing.name for thing in SCENE.objects})
-    (answer,) = sdk.run_workflow(
-        specification=workflow(version),
-        images={"image": SCENE.image},
-        parameters={"classes": names},
-    )
-    assert answer["found"]["image"] == {"width": 512, "height": 512}
-    found = {prediction["class"] for prediction in answer["found"]["predictions"]}
-    assert found == set(names)
-    for prediction in answer["found"]["predictions"]:
-        places = [centred(thing) for thing in named(prediction["class"])]
-        assert any(
-            abs(prediction["x"] - place["x"]) < 12 and abs(prediction["y"] - place["y"]) < 12
-            for place in places
-        )
-        assert ("rle_mask" in prediction) == (version == "v3")
-    picture = Image.open(io.BytesIO(base64.b64decode(answer["picture"])))
-    assert picture.size == SCENE.image.size
-    changed = np.abs(np.asarray(picture, int) - np.asarray(SCENE.image.convert("RGB"), int)).max(2)
-    assert 0.001 < (changed > 60).mean() < 0.3  # outlines, no fill
-
-
-def test_a_workflow_on_several_images_answers_each(sdk: InferenceHTTPClient) -> None:
-    scenes = [draw_scene(seed) for seed in (56, 35, 58)]
-    answers = sdk.run_workflow(
-        specification=workflow("v3"),
-        images={"image": [scene.image for scene in scenes]},
-        parameters={"classes": [scenes[1].objects[0].name]},
-        excluded_fields=["picture"],
-    )
-    assert [set(answer) for answer in answers] == [{"found"}] * 3
-    assert answers[1]["found"]["predictions"]
-
-
-def test_the_older_workflow_route_does_the_same(sdk: InferenceHTTPClient) -> None:
-    (answer,) = sdk.infer_from_workflow(
-        specification=workflow("v3"), images={"image": SCENE.image}, excluded_fields=["picture"]
-    )
-    assert set(answer) == {"found"}
-
-
-def test_an_unsupported_block_is_named_with_those_that_are(sdk: InferenceHTTPClient) -> None:
-    specification = workflow("v3")
-    specification["steps"][1]["type"] = "roboflow_core/ocr_model@v1"
-    with pytest.raises(HTTPCallErrorError) as refused:
-        sdk.run_workflow(specification=specification, images={"image": SCENE.image})
-    assert refused.value.status_code == 400
-    assert "roboflow_core/ocr_model@v1" in str(refused.value)
-    assert "roboflow_core/sam3@v3" in str(refused.value)
-
-
-def test_a_named_workflow_is_not_found(sdk: InferenceHTTPClient) -> None:
-    with pytest.raises(HTTPCallErrorError) as unknown:
-        sdk.run_workflow("me", "mine", images={"image": SCENE.image})
-    assert unknown.value.status_code == 404

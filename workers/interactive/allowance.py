@@ -4,7 +4,6 @@ The images of a request run in several threads and share all three.
 """
 
 import json
-import time
 import weakref
 from collections import Counter
 from dataclasses import dataclass, field
@@ -14,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from domain.workflows.errors import too_much
-from domain.workflows.limits import MAX_ANSWER_BYTES, MAX_BLOCKS
+from domain.workflows.limits import MAX_BLOCKS, MAX_OUTPUT_BYTES
+from workers.interactive.deadlines import check_time
 
 
 @dataclass
 class Allowance:
-    """`deadline` is in seconds of the wall clock. Everything that is used up raises WorkflowError;
+    """`deadline` is a time of time.monotonic(). Everything that is used up raises WorkflowError;
     time does so with a TimeoutError, as nobody awaits the answer then."""
 
     deadline: float
@@ -27,13 +27,9 @@ class Allowance:
     _bytes: int = 0
     _lock: Lock = field(default_factory=Lock)
 
-    def check_time(self) -> None:
-        if time.time() > self.deadline:
-            raise TimeoutError("nobody awaits this workflow any more")
-
     def use_blocks(self, count: int = 1) -> None:
         """Before they run."""
-        self.check_time()
+        check_time(self.deadline)
         with self._lock:
             self._blocks += count
             if self._blocks > MAX_BLOCKS:
@@ -44,12 +40,12 @@ class Allowance:
     def answer(self, part: Any) -> Any:
         """A part of the answer, which goes on as it is. Parts are counted while they are made:
         the JSON of all of them at once might not fit in memory."""
-        self.check_time()
+        check_time(self.deadline)
         size = len(json.dumps(part, separators=(",", ":")))
         with self._lock:
             self._bytes += size
-            if self._bytes > MAX_ANSWER_BYTES:
-                raise too_much(f"its answer may have {MAX_ANSWER_BYTES} bytes")
+            if self._bytes > MAX_OUTPUT_BYTES:
+                raise too_much(f"its answer may have {MAX_OUTPUT_BYTES} bytes")
         return part
 
 

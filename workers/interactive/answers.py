@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-
 from domain.errors import ImageError
 from domain.geometry import Box, Point
 from domain.interactive import (
@@ -19,9 +17,11 @@ from domain.interactive import (
     VisualRequest,
     WorkflowRequest,
 )
-from domain.prompts import ConceptPrompt
+from domain.prompts import VISUAL_TEXT, ConceptPrompt
+from domain.thresholds import reaches
 from domain.workflows.errors import WorkflowError
-from storage.lane import MAX_ANSWER_BYTES
+from storage.lane import MAX_REPLY_BYTES
+from storage.tracing import span
 from workers.engine.engine import Pointed
 from workers.interactive.binary import MAX_PIXELS, npz
 from workers.interactive.deadlines import check_time
@@ -31,9 +31,6 @@ from workers.interactive.nms import suppress
 from workers.interactive.segmenter import SeenImage, SegmentedMask, Segmenter
 from workers.interactive.shapes import ShapeFormat, prediction
 from workers.interactive.workflow_run import run_workflow
-
-# What the network reads where there is no text; blank text would find nothing in particular.
-_TEXTLESS = "visual"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +48,8 @@ def json_reply(body: Any, *, status: int = 200) -> Reply:
 
 @dataclass(frozen=True)
 class Answers:
-    """`owner` is under whom images and masks are kept: nobody else reaches them. `deadline`, in
-    seconds of the wall clock, ends work before its next part with a TimeoutError.
+    """`owner` is under whom images and masks are kept: nobody else reaches them. `deadline`, a
+    time of time.monotonic(), ends work before its next part with a TimeoutError.
 
     What is the caller's fault becomes a reply of its own; anything else is raised.
     """
@@ -84,16 +81,18 @@ class Answers:
         deadline: float,
     ) -> Reply:
         started = perf_counter()
-        image = self.images.look_at(asked.image, files, owner=owner, deadline=deadline)
-        match asked:
-            case ConceptRequest():
-                body = self._concept(asked, image, deadline=deadline)
-            case VisualRequest(format="binary"):
-                return self._binary(asked, image, owner=owner, deadline=deadline)
-            case VisualRequest():
-                body = self._visual(asked, image, owner=owner, deadline=deadline)
-            case EmbedRequest():
-                body = self._embed(asked, files, image, owner=owner)
+        with span("look at image"):
+            image = self.images.look_at(asked.image, files, owner=owner, deadline=deadline)
+        with span("find masks"):
+            match asked:
+                case ConceptRequest():
+                    body = self._concept(asked, image, deadline=deadline)
+                case VisualRequest(format="binary"):
+                    return self._binary(asked, image, owner=owner, deadline=deadline)
+                case VisualRequest():
+                    body = self._visual(asked, image, owner=owner, deadline=deadline)
+                case EmbedRequest():
+                    body = self._embed(asked, files, image, owner=owner)
         return Reply(_object({**body, "time": _json(perf_counter() - started)}))
 
     def _concept(
@@ -105,7 +104,9 @@ class Answers:
             floor=min(prompt.threshold for prompt in asked.prompts),
             deadline=deadline,
         )
-        counted = [mask for mask in masks if _counts(mask, asked.prompts[mask.prompt])]
+        counted = [
+            mask for mask in masks if reaches(mask.score, asked.prompts[mask.prompt].threshold)
+        ]
         if asked.nms_iou_threshold is not None:
             counted = suppress(counted, iou_threshold=asked.nms_iou_threshold, deadline=deadline)
         return {"prompt_results": _by_prompt(asked, counted, deadline=deadline)}
@@ -176,14 +177,10 @@ class Answers:
 
 
 def _concept_prompt(asked: ConceptAsked) -> ConceptPrompt:
-    text = asked.text if asked.text.strip() else _TEXTLESS
+    """Blank text would find nothing in particular."""
+    text = asked.text if asked.text.strip() else VISUAL_TEXT
     boxes = tuple(Box(*corners) for corners in asked.boxes)
     return ConceptPrompt(text, boxes, asked.box_labels)
-
-
-def _counts(mask: SegmentedMask, prompt: ConceptAsked) -> bool:
-    """Scores are float32: 0.95 as the network says it is a little less than 0.95."""
-    return bool(np.float32(mask.score) >= np.float32(prompt.threshold))
 
 
 def _check_pixels(count: int, image: SeenImage) -> None:
@@ -229,7 +226,7 @@ def _told(
         check_time(deadline)
         text = _json(prediction(mask, format=shape))
         byte_count += len(text)
-        if byte_count > MAX_ANSWER_BYTES:
-            said = f"The answer would have more than {MAX_ANSWER_BYTES} bytes."
+        if byte_count > MAX_REPLY_BYTES:
+            said = f"The answer would have more than {MAX_REPLY_BYTES} bytes."
             raise ImageRefused(f"{said} Ask about fewer objects at a time.", status=413)
         yield mask.prompt, text

@@ -7,6 +7,7 @@ NEVER = math.inf
 
 
 def check_time(deadline: float) -> None:
-    """`deadline` is in seconds of the wall clock. Raises TimeoutError after it."""
-    if time.time() > deadline:
+    """`deadline` is a time of time.monotonic(), which no correction of a clock moves. Raises
+    TimeoutError after it."""
+    if time.monotonic() > deadline:
         raise TimeoutError("nobody awaits this answer any more")

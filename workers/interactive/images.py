@@ -10,8 +10,6 @@ from storage.lane import Shelf
 from workers.interactive.segmenter import SeenImage, Segmenter
 
 _NOT_AN_IMAGE = {"base64": "Malformed base64 input image.", "url": "Data is not image."}
-# What is wrong is not the file as such: the limit, or the memory, is named.
-_SAID_AS_IT_IS = {ImageErrorCode.TOO_LARGE, ImageErrorCode.OUT_OF_MEMORY}
 
 
 class ImageRefused(Exception):
@@ -71,5 +69,11 @@ def _name(image_id: str) -> str:
 
 
 def refusal(error: ImageError, *, origin: str = "base64") -> ImageRefused:
-    cause = error.message if error.code in _SAID_AS_IT_IS else _NOT_AN_IMAGE[origin]
+    cause = public_cause(error, otherwise=_NOT_AN_IMAGE[origin])
     return ImageRefused(f"Could not load input image. Cause: {cause}", status=400)
+
+
+def public_cause(error: ImageError, *, otherwise: str) -> str:
+    """`otherwise` where the file as such is at fault; a limit, or the memory, is named."""
+    named = (ImageErrorCode.TOO_LARGE, ImageErrorCode.OUT_OF_MEMORY)
+    return error.message if error.code in named else otherwise

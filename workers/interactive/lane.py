@@ -14,23 +14,20 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 from domain.errors import InvalidRequest
 from domain.geometry import Point
-from domain.interactive import LaneRequest
-from domain.prompts import ConceptPrompt
+from domain.prompts import VISUAL_TEXT, ConceptPrompt
 from storage.lane import Taken, WorkerLane
 from storage.lane.keys import BEAT_SECONDS, CLEARED_SECONDS
+from storage.tracing import span
 from workers.engine.decoding import limit_pixels_at_once
 from workers.engine.engine import Pointed
 from workers.interactive.answers import Answers, Reply, json_reply
 from workers.interactive.earlier_masks import EarlierMasks
 from workers.interactive.images import Images
 from workers.interactive.segmenter import Segmenter
+from workers.metrics import EmbeddingCache
 from workers.runtime import Runtime, runtime
 
 log = structlog.get_logger()
-
-# A worker with nothing to do that leaves messages lying for so long does not hear them any more:
-# Celery's consumers are known to fall silent after the broker was away.
-DEAF_SECONDS = 15.0
 
 # Beyond a request's time: whatever is still at work then does not end by itself.
 STUCK_SECONDS = 120.0
@@ -56,7 +53,6 @@ class InteractiveWorker:
         self._told: dict[str, int] = {}
         self._in_hand: dict[str, float] = {}  # since when
         self._device_lost = False
-        self._last_heard = time.monotonic()
 
     def warm_up(self) -> None:
         """Load the network before the first request. A model that cannot be had is no reason to
@@ -74,28 +70,33 @@ class InteractiveWorker:
         self._note(request_id, begins=True)
         try:
             taken = self._lane.take(request_id)
-            if taken is not None and time.time() < taken.request.deadline:
+            if taken is not None:
                 self._reply(taken)
         finally:
             self._note(request_id, begins=False)
 
     def _reply(self, taken: Taken) -> None:
         request = taken.request
-        with structlog.contextvars.bound_contextvars(request=request.id, key=request.key_id):
+        kind = request.asked.kind
+        with (
+            structlog.contextvars.bound_contextvars(request=request.id, key=request.key_id),
+            span(f"answer {kind}", parent=request.traceparent, kind="consumer") as answering,
+        ):
             reply = self._replied(taken)
-        self._deliver(request, reply, counts=self._news())
+            answering.set(request_id=request.id, key_id=request.key_id, status=reply.status)
+        self._deliver(taken, reply, counts=self._news())
 
-    def _deliver(self, request: LaneRequest, reply: Reply, *, counts: dict[str, int]) -> None:
+    def _deliver(self, taken: Taken, reply: Reply, *, counts: dict[str, int]) -> None:
         """What has been computed is worth some patience with a broker that is away."""
         attempts = Retrying(
             retry=retry_if_exception_type(RedisError),
             wait=wait_fixed(_PAUSE_SECONDS),
-            stop=stop_after_delay(max(0.0, request.deadline - time.time())),
+            stop=stop_after_delay(max(0.0, taken.deadline - time.monotonic())),
             reraise=True,
         )
         attempts(
             self._lane.answer,
-            request,
+            taken.request,
             reply.body,
             status=reply.status,
             media_type=reply.media_type,
@@ -111,7 +112,7 @@ class InteractiveWorker:
                 taken.request.asked,
                 files=taken.files,
                 owner=owner,
-                deadline=taken.request.deadline,
+                deadline=taken.deadline,
             )
         except TimeoutError:
             log.warning("request.too_late", kind=taken.request.asked.kind)
@@ -136,9 +137,8 @@ class InteractiveWorker:
 
     def _note(self, request_id: str, *, begins: bool) -> None:
         with self._counting:
-            self._last_heard = time.monotonic()
             if begins:
-                self._in_hand[request_id] = self._last_heard
+                self._in_hand[request_id] = time.monotonic()
             else:
                 self._in_hand.pop(request_id, None)
 
@@ -172,7 +172,6 @@ class InteractiveWorker:
             for owner in self._lane.cleared_since(last or now - CLEARED_SECONDS):
                 self._answers.segmenter.forget(owner)
         for fault, is_so in (
-            ("deaf", self._is_deaf()),
             ("stuck", self._is_stuck()),
             ("device_lost", self._device_lost),
         ):
@@ -180,11 +179,6 @@ class InteractiveWorker:
                 log.error(f"lane.{fault}")
                 self._end()
         return now
-
-    def _is_deaf(self) -> bool:
-        if self._in_hand or self._lane.waiting() == 0:
-            self._last_heard = time.monotonic()
-        return time.monotonic() - self._last_heard > DEAF_SECONDS
 
     def _is_stuck(self) -> bool:
         with self._counting:
@@ -206,7 +200,13 @@ def _counts(answers: Answers) -> dict[str, int]:
 def interactive_worker() -> InteractiveWorker:
     """The process's own, made by the warm-up."""
     held = runtime()
-    return InteractiveWorker(held.lane, lambda: build_answers(held), end=lambda: os._exit(1))
+
+    def build() -> Answers:
+        answers = build_answers(held)
+        held.metrics.watch(EmbeddingCache(answers.segmenter))
+        return answers
+
+    return InteractiveWorker(held.lane, build, end=lambda: os._exit(1))
 
 
 def build_answers(held: Runtime) -> Answers:
@@ -233,6 +233,6 @@ def _rehearse(segmenter: Segmenter) -> None:
     file = io.BytesIO()
     Image.new("RGB", (256, 256), "grey").save(file, "PNG")
     image = segmenter.see(_REHEARSAL, file.getvalue())
-    segmenter.concepts(image, [ConceptPrompt("visual")], floor=0.5)
+    segmenter.concepts(image, [ConceptPrompt(VISUAL_TEXT)], floor=0.5)
     segmenter.objects(image, [Pointed((Point(128, 128),), None, True, None)])
     segmenter.forget(_REHEARSAL)

@@ -10,14 +10,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from domain.errors import ImageError, ImageErrorCode
+from domain.errors import ImageError
 from domain.workflows.errors import WorkflowError, image_error
 from workers.engine.decoding import decode
+from workers.interactive.images import public_cause
 from workers.interactive.segmenter import SeenImage, Segmenter
 
 _JPEG_QUALITY = 95
 _MAX_JPEG_SIDE = 65500  # of libjpeg
-_SAID_AS_IT_IS = {ImageErrorCode.TOO_LARGE, ImageErrorCode.OUT_OF_MEMORY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +95,15 @@ class Picture(ABC):
     def shown_file(self) -> bytes:
         """As clients get it."""
 
-    def seen(self, segmenter: Segmenter, *, owner: str) -> SeenImage:
-        """Raises WorkflowError where the file is no image that can be read."""
+    def seen(self, segmenter: Segmenter, *, owner: str, deadline: float) -> SeenImage:
+        """Raises WorkflowError where the file is no image that can be read, and TimeoutError."""
         try:
-            return segmenter.see(owner, self.file())
+            return segmenter.see(owner, self.file(), deadline=deadline)
         except ImageError as error:
             raise self.refusal(error) from error
 
     def refusal(self, error: ImageError) -> WorkflowError:
-        """What is wrong is not always the file as such: a limit is named."""
-        said = error.code in _SAID_AS_IT_IS
-        return image_error(self.name, error.message if said else "Data is not image.")
+        return image_error(self.name, public_cause(error, otherwise="Data is not image."))
 
     def as_json(self) -> dict[str, Any]:
         image = {
@@ -143,8 +141,8 @@ class SentPicture(Picture):
         height, width = self.pixels.shape[:2]
         return Frame.whole(self.name, width=width, height=height)
 
-    def seen(self, segmenter: Segmenter, *, owner: str) -> SeenImage:
-        self._seen = super().seen(segmenter, owner=owner)
+    def seen(self, segmenter: Segmenter, *, owner: str, deadline: float) -> SeenImage:
+        self._seen = super().seen(segmenter, owner=owner, deadline=deadline)
         return self._seen
 
     def file(self) -> bytes:

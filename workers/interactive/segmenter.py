@@ -49,7 +49,7 @@ class Segmenter:
     memory; on a CPU, where both are the same, up to `device_bytes`.
 
     Every call that computes raises ImageError (out_of_memory) where an image is too large even
-    alone, TimeoutError once its `deadline`, in seconds of the wall clock, is over, and
+    alone, TimeoutError once its `deadline`, a time of time.monotonic(), is over, and
     workers.engine.channel.Closed after `close`.
     """
 
@@ -77,6 +77,10 @@ class Segmenter:
     @property
     def misses(self) -> int:
         return self._embeddings.misses
+
+    @property
+    def embedding_bytes(self) -> dict[str, int]:
+        return self._embeddings.byte_counts
 
     def see(self, owner: str, data: bytes, *, deadline: float = NEVER) -> SeenImage:
         """An image file, decoded and embedded, or recalled by its bytes. Raises ImageError."""

@@ -5,11 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-
 from domain.errors import ImageError
 from domain.interactive import WorkflowRequest
-from domain.prompts import ConceptPrompt
+from domain.prompts import VISUAL_TEXT, ConceptPrompt
+from domain.thresholds import reaches
 from domain.workflows.blocks import (
     AbsoluteStaticCrop,
     Block,
@@ -32,7 +31,6 @@ from workers.interactive.segmenter import SegmentedMask, Segmenter
 
 _IMAGES_AT_ONCE = 4  # so that the segmenter can run some together; each has its pixels in memory
 _DRAWINGS_AT_ONCE = 2  # of the largest image: a drawing is made on a copy of the one before
-_TEXTLESS = "visual"  # the word that the network reads where no class names are given
 
 Result = Picture | Detections | None
 Results = Mapping[str, Result]  # what a step gives, by the names of its outputs; empty: nothing
@@ -53,8 +51,8 @@ def run_workflow(
 
     Raises WorkflowError: the workflow does not compile, or an image is none; whichever image it
     is, there is no answer for the others then; it runs more blocks, draws on more pixels or says
-    more than domain.workflows.limits allow. Raises TimeoutError after `deadline`, in seconds of
-    the wall clock.
+    more than domain.workflows.limits allow. Raises TimeoutError after `deadline`, a time of
+    time.monotonic().
     """
     plan = compile_workflow(request.specification, request.inputs)
     allowance, canvases = Allowance(deadline), Canvases(_DRAWINGS_AT_ONCE * max_pixels)
@@ -122,29 +120,26 @@ class _Engine:
     canvases: ImageCanvases
 
     def find(self, block: Sam3, picture: Picture) -> Detections:
-        texts = block.class_names or (_TEXTLESS,)
+        texts = block.class_names or (VISUAL_TEXT,)
+        deadline = self.allowance.deadline
         try:
             masks = self.segmenter.concepts(
-                picture.seen(self.segmenter, owner=self.owner),
+                picture.seen(self.segmenter, owner=self.owner, deadline=deadline),
                 [ConceptPrompt(text) for text in texts],
                 floor=min(block.thresholds),
-                deadline=self.allowance.deadline,
+                deadline=deadline,
             )
         except ImageError as error:
             raise picture.refusal(error) from error
-        return as_detections(_chosen(masks, block), picture.frame, block=block)
+        chosen = _chosen(masks, block, deadline=deadline)
+        return as_detections(chosen, picture.frame, block=block)
 
 
-def _chosen(masks: Sequence[SegmentedMask], block: Sam3) -> list[SegmentedMask]:
-    """Scores are float32: 0.95 as the network says it is a little less than 0.95."""
-    kept = [
-        mask
-        for mask in masks
-        if np.float32(mask.score) >= np.float32(block.thresholds[mask.prompt])
-    ]
+def _chosen(masks: Sequence[SegmentedMask], block: Sam3, *, deadline: float) -> list[SegmentedMask]:
+    kept = [mask for mask in masks if reaches(mask.score, block.thresholds[mask.prompt])]
     if block.max_overlap is None:
         return kept
-    return suppress(kept, iou_threshold=block.max_overlap)
+    return suppress(kept, iou_threshold=block.max_overlap, deadline=deadline)
 
 
 def _run_step(

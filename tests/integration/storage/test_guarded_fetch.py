@@ -1,48 +1,14 @@
-"""Server-side request forgery, and servers that waste our time. The canary must see nothing."""
+"""Server-side request forgery. The canary must see nothing."""
 
-import datetime
 import socket
-import ssl
-import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import httpcore
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from storage.guarded_fetch import FetchFailed, FetchFailure, FetchRefused, GuardedFetcher
-from storage.guarded_network import Resolve, resolve_name
 from tests.canary import Canary
-from tests.integration.storage.web_server import Page, Request, WebServer, at_most, serving
-
-LIMIT = 1000
-OK = b"the image"
-
-
-@pytest.fixture
-def fetcher_for(request: pytest.FixtureRequest) -> Callable[..., GuardedFetcher]:
-    def make(*allowed: str, resolve: Resolve = resolve_name, **limits: float) -> GuardedFetcher:
-        fetcher = GuardedFetcher(allowed, resolve=resolve, **limits)  # type: ignore[arg-type]
-        request.addfinalizer(fetcher.close)
-        return fetcher
-
-    return make
-
-
-Make = Callable[..., GuardedFetcher]
-
-
-def _ok(request: Request) -> None:
-    request.answer(200, OK)
-
-
-def _failure(fetcher: GuardedFetcher, url: str, **limits: float) -> FetchFailure:
-    with pytest.raises(FetchFailed) as caught:
-        fetcher.get(url, max_bytes=LIMIT, **limits)
-    return caught.value.kind
+from tests.integration.storage.fetchers import LIMIT, OK, Make, failure, ok
+from tests.integration.storage.web_server import Request, at_most, serving
 
 
 def test_the_canary_can_sing(canary: Canary) -> None:
@@ -132,14 +98,14 @@ def test_a_name_cannot_change_its_address_after_the_check(
 
 def test_the_connection_goes_to_the_address_that_was_resolved(fetcher_for: Make) -> None:
     """No second look-up: the name does not exist outside the injected resolver."""
-    with serving(_ok) as server:
+    with serving(ok) as server:
         fetcher = fetcher_for("only.invalid", resolve=lambda host: ["127.0.0.1"])
         url = f"http://only.invalid:{server.server_port}/a"
         assert fetcher.get(url, max_bytes=LIMIT) == OK
 
 
 def test_the_next_address_is_tried_when_the_first_is_dead(fetcher_for: Make) -> None:
-    with serving(_ok) as server:
+    with serving(ok) as server:
         fetcher = fetcher_for("two.invalid", resolve=lambda host: ["127.0.0.2", "127.0.0.1"])
         url = f"http://two.invalid:{server.server_port}/"
         assert fetcher.get(url, max_bytes=LIMIT) == OK
@@ -150,12 +116,12 @@ def test_a_name_without_an_address_is_unavailable(fetcher_for: Make) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "unknown")
 
     url = "http://nowhere.example/"
-    assert _failure(fetcher_for(resolve=nothing), url) is FetchFailure.UNAVAILABLE
-    assert _failure(fetcher_for(resolve=lambda host: []), url) is FetchFailure.UNAVAILABLE
+    assert failure(fetcher_for(resolve=nothing), url) is FetchFailure.UNAVAILABLE
+    assert failure(fetcher_for(resolve=lambda host: []), url) is FetchFailure.UNAVAILABLE
 
 
 def test_a_host_that_the_operator_named_is_fetched(fetcher_for: Make) -> None:
-    with serving(_ok) as server:
+    with serving(ok) as server:
         for allowed in (server.host, "127.0.0.1"):
             assert fetcher_for(allowed).get(f"{server.url}/a?b=c#d", max_bytes=LIMIT) == OK
         assert server.seen == ["/a?b=c", "/a?b=c"]
@@ -171,7 +137,7 @@ def test_naming_a_host_allows_no_other_name_of_the_machine(
 
 
 def test_naming_a_host_with_a_port_allows_no_other_port(fetcher_for: Make, canary: Canary) -> None:
-    with serving(_ok) as server, pytest.raises(FetchRefused):
+    with serving(ok) as server, pytest.raises(FetchRefused):
         fetcher_for(server.host).get(f"http://127.0.0.1:{canary.port}/", max_bytes=LIMIT)
 
 
@@ -256,241 +222,7 @@ def test_three_redirects_are_followed_and_no_fourth(fetcher_for: Make) -> None:
 
 def test_a_redirect_without_a_target_is_rejected(fetcher_for: Make) -> None:
     with serving(lambda request: request.answer(302)) as server:
-        assert _failure(fetcher_for(server.host), server.url) is FetchFailure.REJECTED
-
-
-@pytest.mark.parametrize(
-    ("status", "kind", "requests"),
-    [
-        (404, FetchFailure.NOT_FOUND, 1),
-        (410, FetchFailure.NOT_FOUND, 1),
-        (401, FetchFailure.FORBIDDEN, 1),
-        (403, FetchFailure.FORBIDDEN, 1),
-        (400, FetchFailure.REJECTED, 1),
-        (206, FetchFailure.REJECTED, 1),
-        (429, FetchFailure.UNAVAILABLE, 3),
-        (503, FetchFailure.UNAVAILABLE, 3),
-    ],
-)
-def test_a_status_tells_what_is_wrong_and_whether_to_try_again(
-    fetcher_for: Make, status: int, kind: FetchFailure, requests: int
-) -> None:
-    with serving(lambda request: request.answer(status, OK)) as server:
-        assert _failure(fetcher_for(server.host), server.url) is kind
-        assert len(server.seen) == requests
-
-
-def _broken_off(request: Request) -> None:
-    request.answer(200, OK, Content_Length="500")
-    request.hang_up()
-
-
-def _without_answer(request: Request) -> None:
-    request.hang_up()
-
-
-@pytest.mark.parametrize("bad", [_broken_off, _without_answer])
-def test_an_answer_that_breaks_off_is_asked_for_again(fetcher_for: Make, bad: Page) -> None:
-    pages = iter([bad, bad, _ok])
-
-    def page(request: Request) -> None:
-        next(pages)(request)
-
-    with serving(page) as server:
-        assert fetcher_for(server.host).get(server.url, max_bytes=LIMIT) == OK
-
-
-def test_connections_are_used_again(fetcher_for: Make) -> None:
-    with serving(_ok) as server:
-        fetcher = fetcher_for(server.host)
-        for _ in range(5):
-            fetcher.get(server.url, max_bytes=LIMIT)
-        assert server.connections == 1
-
-
-def test_nothing_of_ours_is_told_to_the_server(
-    fetcher_for: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    seen: list[dict[str, str]] = []
-    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret")
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-
-    def page(request: Request) -> None:
-        seen.append({name.lower(): value for name, value in request.headers.items()})
-        request.answer(200, OK, Set_Cookie="a=b")
-
-    with serving(page) as server:
-        fetcher = fetcher_for(server.host)
-        for _ in range(2):
-            fetcher.get(server.url, max_bytes=LIMIT)
-        expected = {
-            "host": server.host,
-            "user-agent": "maskmill",
-            "accept": "*/*",
-            "accept-encoding": "identity",
-        }
-        assert seen == [expected, expected]
-
-
-def test_proxies_of_the_environment_take_no_part(
-    fetcher_for: Make, canary: Canary, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.setenv(name, f"http://127.0.0.1:{canary.port}")
-    with serving(_ok) as server:
-        assert fetcher_for(server.host).get(server.url, max_bytes=LIMIT) == OK
-
-
-def test_a_body_of_exactly_the_limit_is_read(fetcher_for: Make) -> None:
-    with serving(lambda request: request.answer(200, bytes(LIMIT))) as server:
-        assert fetcher_for(server.host).get(server.url, max_bytes=LIMIT) == bytes(LIMIT)
-
-
-def test_a_declared_size_over_the_limit_is_refused_before_the_body(fetcher_for: Make) -> None:
-    def page(request: Request) -> None:
-        request.answer(200, Content_Length=str(10**12))
-        request.server.over.wait(5)
-
-    with serving(page) as server, at_most(2):
-        assert _failure(fetcher_for(server.host), server.url) is FetchFailure.TOO_LARGE
-
-
-def test_an_endless_body_is_cut_at_the_limit(fetcher_for: Make) -> None:
-    def page(request: Request) -> None:
-        request.wfile.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
-        request.drip(bytes(10_000), every_seconds=0, times=10**9)
-
-    with serving(page) as server, at_most(2):
-        assert _failure(fetcher_for(server.host), server.url) is FetchFailure.TOO_LARGE
-
-
-def test_a_compressed_answer_is_rejected_unread(fetcher_for: Make) -> None:
-    with serving(lambda request: request.answer(200, OK, Content_Encoding="gzip")) as server:
-        assert _failure(fetcher_for(server.host), server.url) is FetchFailure.REJECTED
-
-
-def _dripping_body(request: Request) -> None:
-    request.send_response(200)
-    request.send_header("Content-Length", "900")
-    request.end_headers()
-    request.drip(b"x", every_seconds=0.05, times=200)
-
-
-def _dripping_headers(request: Request) -> None:
-    request.wfile.write(b"HTTP/1.1 200 OK\r\n")
-    request.drip(b"X-Header: x\r\n", every_seconds=0.05, times=200)
-
-
-def _continuing_for_ever(request: Request) -> None:
-    request.drip(b"HTTP/1.1 100 Continue\r\n\r\n", every_seconds=0.05, times=200)
-
-
-def _silent(request: Request) -> None:
-    request.server.over.wait(5)
-    request.hang_up()
-
-
-def _slow_redirects(request: Request) -> None:
-    request.server.over.wait(0.12)
-    request.answer(302, Location="/again")
-
-
-@pytest.mark.parametrize(
-    "page",
-    [_dripping_body, _dripping_headers, _continuing_for_ever, _silent, _slow_redirects],
-)
-def test_the_whole_fetch_ends_in_its_time(fetcher_for: Make, page: Page) -> None:
-    with serving(page) as server, at_most(2):
-        fetcher = fetcher_for(server.host, timeout_seconds=0.3)
-        assert _failure(fetcher, server.url) is FetchFailure.TIMEOUT
-
-
-def test_a_call_may_have_a_time_limit_of_its_own(fetcher_for: Make) -> None:
-    with serving(_silent) as server, at_most(2):
-        fetcher = fetcher_for(server.host, timeout_seconds=30)
-        assert _failure(fetcher, server.url, timeout_seconds=0.3) is FetchFailure.TIMEOUT
-
-
-def test_retries_stay_within_the_time(fetcher_for: Make) -> None:
-    with serving(lambda request: request.answer(503)) as server, at_most(2):
-        fetcher = fetcher_for(server.host, timeout_seconds=0.3)
-        assert _failure(fetcher, server.url) is FetchFailure.UNAVAILABLE
-
-
-def test_a_name_server_that_does_not_answer_is_not_waited_for(fetcher_for: Make) -> None:
-    over = threading.Event()
-
-    def slow(host: str) -> list[str]:
-        over.wait(5)
-        return ["8.8.8.8"]
-
-    try:
-        with at_most(2):
-            fetcher = fetcher_for(resolve=slow, timeout_seconds=0.3)
-            assert _failure(fetcher, "http://slow.example/") is FetchFailure.TIMEOUT
-    finally:
-        over.set()
-
-
-def _certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    """A certificate for `name`, signed by itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return folder / "cert.pem", folder / "key.pem"
-
-
-@pytest.fixture
-def tls_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
-    """https for images.example, trusted by SSL_CERT_FILE."""
-    certificate, key = _certificate(tmp_path, "images.example")
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    with serving(_ok) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        yield server
-
-
-def test_certificates_are_checked_against_the_name_not_the_address(
-    fetcher_for: Make, tls_server: WebServer
-) -> None:
-    fetcher = fetcher_for(
-        "images.example", "other.example", "127.0.0.1", resolve=lambda host: ["127.0.0.1"]
-    )
-    url = f"https://images.example:{tls_server.server_port}/"
-    assert fetcher.get(url, max_bytes=LIMIT) == OK
-    for name in ("other.example", "127.0.0.1"):
-        wrong = f"https://{name}:{tls_server.server_port}/"
-        assert _failure(fetcher, wrong) is FetchFailure.UNAVAILABLE
-    assert len(tls_server.seen) == 1
-
-
-def test_a_handshake_that_never_ends_is_left(fetcher_for: Make) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener, at_most(2):
-        host = f"127.0.0.1:{listener.getsockname()[1]}"
-        fetcher = fetcher_for(host, timeout_seconds=0.3)
-        assert _failure(fetcher, f"https://{host}/") is FetchFailure.TIMEOUT
+        assert failure(fetcher_for(server.host), server.url) is FetchFailure.REJECTED
 
 
 def test_a_host_that_is_broken_idna_is_refused(fetcher_for: Make) -> None:

@@ -5,17 +5,12 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from domain.interactive import LaneRequest
 from storage.lane import Shelf, WorkerLane, keys
-from tests.integration.storage.lanes import lane_settings, run, started
+from tests.integration.storage.lanes import EMBED, lane_settings, run, started
 from tests.services import wait_until
 
 MIB = 2**20
-
-
-@pytest.fixture
-def broker(broker_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(broker_url) as client:
-        yield client
 
 
 @pytest.fixture
@@ -169,10 +164,21 @@ def test_workers_hear_once_what_was_cleared(lane: WorkerLane, broker_url: str) -
     assert lane.cleared_since(moment) == [second]
 
 
-def test_bulk_workers_hear_of_clicks_for_some_seconds(
-    lane: WorkerLane, broker: redis.Redis
+def test_bulk_workers_hear_for_some_seconds_of_clicks_that_their_own_host_takes(
+    broker_url: str, broker: redis.Redis
 ) -> None:
-    assert not lane.clicks_come()
-    lane.take("any")
-    assert lane.clicks_come()
-    assert 0 < broker.ttl(keys.CLICKS) <= keys.CLICKS_SECONDS
+    names = {"taking": "one", "beside": "one", "busy": "two", "too late": "two"}
+    lanes = {
+        name: WorkerLane(lane_settings(broker_url), name=name, host=host)
+        for name, host in names.items()
+    }
+    asked = LaneRequest(id="r", key_id="key_1", reply_to="mine", asked=EMBED)
+    broker.hset(keys.request("r"), "asked", asked.model_dump_json())
+    broker.expire(keys.request("r"), 30)
+    assert not any(lane.clicks_come() for lane in lanes.values())
+    assert lanes["taking"].take("r")
+    assert lanes["too late"].take("r") is None
+    assert [name for name, lane in lanes.items() if lane.clicks_come()] == ["taking", "beside"]
+    assert 0 < broker.ttl(keys.clicks("one")) <= keys.CLICKS_SECONDS
+    for lane in lanes.values():
+        lane.close()

@@ -1,5 +1,6 @@
 """One process of the lane, on a real broker, moved by hand."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -14,14 +15,15 @@ import torch
 from domain.errors import InvalidRequest
 from domain.interactive import LaneAnswer, LaneRequest
 from maskmill.sample_scenes import draw_scene
-from storage.lane import WorkerLane, keys
-from tests.integration.storage.lanes import EMBED, lane_settings, run, started
+from storage.lane import Answer, WorkerLane, keys
+from tests.integration.storage.lanes import EMBED, Hands, embed, lane_settings, run, started
 from tests.services import wait_until
 from workers.doctor import single_images
 from workers.engine import load_engine
 from workers.giving_way import giving_way
 from workers.interactive import lane as interactive
 from workers.interactive.answers import json_reply
+from workers.interactive.deadlines import check_time
 from workers.interactive.lane import InteractiveWorker, build_answers
 
 
@@ -30,17 +32,18 @@ class Answering:
 
     def __init__(self) -> None:
         self.segmenter = SimpleNamespace(hits=3, misses=2, forget=lambda *_: None)
-        self.owners: list[str] = []
+        self.seconds_left: list[float] = []
 
     def answer(self, asked: Any, *, files: Any, owner: str, deadline: float) -> Any:
-        self.owners.append(owner)
+        check_time(deadline)
+        self.seconds_left.append(deadline - time.monotonic())
         self.segmenter.hits += 1
         return json_reply({"files": len(files)})
 
 
 @pytest.fixture
 def lane(broker_url: str) -> Iterator[WorkerLane]:
-    lane = WorkerLane(lane_settings(broker_url), name="test")
+    lane = WorkerLane(lane_settings(broker_url), name="test", host="here")
     yield lane
     lane.close()
 
@@ -55,11 +58,11 @@ def worker(lane: WorkerLane, build: Any = Answering, **options: Any) -> Any:
     return InteractiveWorker(lane, build, end=options.pop("end", lambda: None))
 
 
-def request(broker: redis.Redis, *, deadline_in: float = 30.0) -> str:
-    asked = LaneRequest(
-        id="r1", key_id="key_1", deadline=time.time() + deadline_in, reply_to="mine", asked=EMBED
-    )
+def request(broker: redis.Redis, *, seconds: int = 30) -> str:
+    """Whose answer is awaited for so long."""
+    asked = LaneRequest(id="r1", key_id="key_1", reply_to="mine", asked=EMBED)
     broker.hset(keys.request("r1"), mapping={"asked": asked.model_dump_json(), "file0": b"picture"})
+    broker.expire(keys.request("r1"), seconds + keys.SLACK_SECONDS)
     return "r1"
 
 
@@ -87,9 +90,60 @@ def test_what_nobody_waits_for_any_more_is_not_computed(
     lane: WorkerLane, broker: redis.Redis
 ) -> None:
     made = worker(lane)
-    made.answer(request(broker, deadline_in=-1))
+    made.answer(request(broker, seconds=-1))
+    assert broker.exists(keys.request("r1")), "the broker has it still"
     assert broker.llen("mine") == 0
     assert made._answers is None
+
+
+@pytest.mark.parametrize("minutes", [-10, 10])
+def test_hosts_may_disagree_about_the_time_by_minutes(
+    lane: WorkerLane, broker_url: str, monkeypatch: pytest.MonkeyPatch, minutes: int
+) -> None:
+    """The clock of the worker's thread is not that of the API's."""
+    clock, of_worker, says = time.time, threading.local(), Answering()
+    monkeypatch.setattr(time, "time", lambda: clock() + getattr(of_worker, "seconds", 0))
+
+    def work(request_id: str) -> None:
+        of_worker.seconds = 60 * minutes
+        assert abs(time.time() - clock()) > 500
+        worker(lane, lambda: says).answer(request_id)
+
+    async def ask() -> Answer:
+        settings = lane_settings(broker_url, interactive_seconds=20)
+        async with started(settings) as [front]:
+            asking = asyncio.create_task(embed(front))
+            hands = Hands(settings)
+            await asyncio.to_thread(work, await asyncio.to_thread(hands.hear))
+            hands.close()
+            return await asking
+
+    assert run(ask()).status == 200
+    [left] = says.seconds_left
+    assert 5 < left <= 20
+
+
+def test_a_heart_goes_on_beating_whatever_happens(
+    lane: WorkerLane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interactive, "BEAT_SECONDS", 0.01)
+    made, since = worker(lane), list[float]()
+    ends = iter(
+        [redis.ConnectionError(), RuntimeError("any"), 5.0, ValueError("other"), SystemExit()]
+    )
+
+    def beat(last: float) -> float:
+        since.append(last)
+        match next(ends):
+            case float(now):
+                return now
+            case error:
+                raise error
+
+    made.beat = beat
+    with pytest.raises(SystemExit):
+        made._beat_for_ever()
+    assert since == [0.0, 0.0, 0.0, 5.0, 5.0]
 
 
 def test_a_model_that_cannot_be_had_is_said_and_tried_again(
@@ -132,42 +186,20 @@ def test_what_a_key_clears_is_forgotten_with_the_next_beat(
     assert forgotten == [owner]
 
 
-def test_a_worker_that_hears_no_messages_ends(
-    lane: WorkerLane, broker: redis.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(interactive, "DEAF_SECONDS", 0.3)
-    ended: list[bool] = []
-    made = worker(lane, end=lambda: ended.append(True))
-    time.sleep(0.4)
-    made.beat(0.0)
-    assert not ended, "nothing waits"
-    broker.rpush(keys.queue(lane.model), "message")
-    made.beat(0.0)
-    time.sleep(0.4)
-    made.beat(0.0)
-    assert ended
-
-
-def test_a_busy_worker_is_not_deaf_and_lets_bulk_workers_know(
-    lane: WorkerLane, broker: redis.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(interactive, "DEAF_SECONDS", 0.1)
-    go_on, ended = threading.Event(), list[bool]()
+def test_a_busy_worker_lets_bulk_workers_know(lane: WorkerLane, broker: redis.Redis) -> None:
+    go_on = threading.Event()
 
     def build() -> Answering:
         go_on.wait(30)
         return Answering()
 
-    made = worker(lane, build, end=lambda: ended.append(True))
+    made = worker(lane, build)
     thread = threading.Thread(target=made.answer, args=(request(broker),))
     thread.start()
     wait_until(lambda: broker.hget(keys.request("r1"), "taken_by"))
-    broker.rpush(keys.queue(lane.model), "message")
-    broker.delete(keys.CLICKS)
-    time.sleep(0.2)
+    broker.delete(keys.clicks("here"))
     made.beat(0.0)
     assert lane.clicks_come()
-    assert not ended
     go_on.set()
     thread.join()
 
@@ -254,7 +286,7 @@ def test_single_images_have_a_limit_of_pixels_of_their_own(
     held: Any = SimpleNamespace(settings=settings, lane=lane, engines=engines)
     answers = build_answers(held)
     large = draw_scene(0, size=300).encoded("PNG")
-    reply = answers.answer(EMBED, files=[large], owner="me", deadline=time.time() + 60)
+    reply = answers.answer(EMBED, files=[large], owner="me", deadline=time.monotonic() + 60)
     assert reply.status == 400
     assert b"300 x 300 pixels, more than the limit of 70000" in reply.body
     assert answers.max_pixels == 70_000
@@ -294,7 +326,7 @@ def test_a_bulk_worker_steps_back_while_clicks_come(
     with quick_looks(monkeypatch), giving_way(engine, lane):
         lane.click()
         wait_until(lambda: engine.used == [1])
-        broker.delete(keys.CLICKS)
+        broker.delete(keys.clicks("here"))
         wait_until(lambda: engine.used == [1, None])
         lane.click()
         wait_until(lambda: engine.used == [1, None, 1])

@@ -15,6 +15,7 @@ from fastapi.testclient import TestClient
 from kombu import Connection, Queue
 from pydantic import SecretStr
 
+from api import app
 from api.interactive.images import ImageLoader
 from domain.interactive import Asked
 from maskmill.embedded.postgres import PostgresServer
@@ -121,8 +122,17 @@ def interactive(interactive_settings: Settings) -> Iterator[Interactive]:
 
 
 @contextmanager
+def _counting_anew() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app, "_COUNTED_SECONDS", 0.0)
+        yield
+
+
+@contextmanager
 def opened(settings: Settings) -> Iterator[Interactive]:
+    """Asks the broker at every scrape."""
     with (
+        _counting_anew(),
         opened_api(settings) as api,
         closing(WorkerLane(settings, name="test")) as lane,
         answering(AnsweringWorker(lane), settings) as worker,

@@ -148,6 +148,12 @@ REFUSED: dict[str, tuple[dict[str, Any], list[Any], tuple[str, str | None]]] = {
         FIELD,
     ),
     "an entry that is no object": ({"prompts": [{}, "dog"]}, ["prompts"], ENTRY),
+    "an entry that is no object, in a set": (
+        {"prompts": {"prompts": [{"points": [POINT]}, 1]}},
+        ["prompts"],
+        ENTRY,
+    ),
+    "a number as the only entry": ({"prompts": [1]}, ["prompts"], ENTRY),
     "text for prompts": ({"prompts": "dog"}, ["prompts"], ("model_type", None)),
     "a number for prompts": ({"prompts": 5}, ["prompts"], ("model_type", None)),
     "a set of another type": (

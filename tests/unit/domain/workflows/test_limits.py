@@ -16,6 +16,7 @@ from domain.workflows.limits import (
     MAX_OUTPUTS,
     MAX_STEPS,
 )
+from tests.unit.domain.workflows.compiling import ONE
 from tests.unit.domain.workflows.documents import (
     IMAGE,
     crops,
@@ -26,7 +27,6 @@ from tests.unit.domain.workflows.documents import (
     specification,
 )
 
-ONE = {"image": {"type": "base64", "value": "aaaa"}}
 LARGEST_REFUSAL = 200_000  # bytes
 
 

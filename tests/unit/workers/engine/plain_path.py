@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from transformers import Sam3Config, Sam3ImageProcessor, Sam3Model
 
 from domain.geometry import Box
-from domain.prompts import ConceptPrompt
+from domain.prompts import VISUAL_TEXT, ConceptPrompt
 from maskmill.sample_scenes import draw_scene
 from tests.unit.workers.engine.random_network import VISION, random_models, sam3_config
 from workers.engine.checkpoint import DEMO_MODEL, Checkpoint, load_checkpoint
 from workers.engine.concepts import ConceptStages, Pair
 from workers.engine.coordinates import exemplars
 from workers.engine.engine import ImageInput
-from workers.engine.network import VISUAL_TEXT, Network
+from workers.engine.network import Network
 
 PROMPTS = (16, 1, 2, 5, 3)  # of each image
 _WORDS = ("a", "the", "red", "yellow", "black", "circle", "star", "ring", "shape", "dog")

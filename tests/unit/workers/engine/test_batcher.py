@@ -135,6 +135,25 @@ def test_a_batch_too_large_is_halved_down_to_the_item_that_does_not_fit(
     batcher.close()
 
 
+def test_work_that_loses_answers_fails_those_items_and_the_next_are_answered(
+    threads: ThreadPoolExecutor,
+) -> None:
+    desk = Desk()
+
+    def work(items: Sequence[int]) -> list[int]:
+        return [answer for answer in desk.work(items) if answer not in (20, 30)]
+
+    batcher = batcher_of(work)
+    first, *others = behind_a_shut_desk(desk, batcher, threads, range(1, 5))
+    desk.go.set()
+    for lost in others[1:3]:
+        with pytest.raises(ValueError, match="shorter"):
+            lost.result()
+    assert [first.result(), others[0].result(), others[3].result()] == [0, 10, 40]
+    assert batcher.ask(5) == 50
+    batcher.close()
+
+
 def test_closing_answers_who_waits_and_refuses_who_comes_later(threads: ThreadPoolExecutor) -> None:
     desk = Desk()
     asked = behind_a_shut_desk(desk, batcher := batcher_of(desk.work), threads, [1])

@@ -68,7 +68,7 @@ def test_the_least_recently_used_spill_to_the_host_and_then_are_dropped() -> Non
     embeddings.find("alice", "e", making("e"))
     assert kept(embeddings) == ("ae", "cd")
     assert embeddings.recall("alice", "b") is None
-    assert embeddings._near._byte_count == embeddings._far._byte_count == 2 * BYTES
+    assert embeddings._near.byte_count == embeddings._far.byte_count == 2 * BYTES
 
 
 def test_forgetting_reaches_the_host_too_and_gives_the_room_back() -> None:
@@ -78,7 +78,7 @@ def test_forgetting_reaches_the_host_too_and_gives_the_room_back() -> None:
     embeddings.find("bob", "d", making("d"))
     embeddings.forget("alice")
     assert kept(embeddings) == ("d", "")
-    assert embeddings._far._byte_count == 0
+    assert embeddings._far.byte_count == 0
 
 
 def test_one_too_large_for_any_room_is_used_and_not_kept() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from domain.workflows.errors import WorkflowError
-from domain.workflows.limits import MAX_ANSWER_BYTES, MAX_BLOCKS
+from domain.workflows.limits import MAX_BLOCKS, MAX_OUTPUT_BYTES
 from workers.interactive.allowance import Allowance, Canvases
 from workers.interactive.detections import Detection, Detections, Outline
 from workers.interactive.pictures import Frame
@@ -19,7 +19,7 @@ FRAME = Frame.whole("image", width=100, height=100)
 
 
 def allowance(*, seconds: float = 60.0) -> Allowance:
-    return Allowance(time.time() + seconds)
+    return Allowance(time.monotonic() + seconds)
 
 
 def test_so_many_blocks_run_and_no_more() -> None:
@@ -45,10 +45,10 @@ def test_after_the_deadline_nothing_runs_and_nothing_is_said() -> None:
 def test_an_answer_is_as_long_as_its_json_may_be() -> None:
     left = allowance()
     text = "é" * 10**6  # six characters each, in JSON
-    for _ in range(MAX_ANSWER_BYTES // (6 * 10**6 + 2)):
+    for _ in range(MAX_OUTPUT_BYTES // (6 * 10**6 + 2)):
         assert left.answer(text) is text
 
-    with pytest.raises(WorkflowError, match=str(MAX_ANSWER_BYTES)) as caught:
+    with pytest.raises(WorkflowError, match=str(MAX_OUTPUT_BYTES)) as caught:
         left.answer(text)
 
     assert caught.value.status == 400
@@ -59,12 +59,12 @@ def test_of_more_detections_than_an_answer_may_hold_no_more_are_written_than_fit
     found = Detections(FRAME, (one,) * 50_000)
 
     tracemalloc.start()
-    with pytest.raises(WorkflowError, match=str(MAX_ANSWER_BYTES)):
+    with pytest.raises(WorkflowError, match=str(MAX_OUTPUT_BYTES)):
         found.as_json("own", told=allowance().answer)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    assert peak < MAX_ANSWER_BYTES
+    assert peak < MAX_OUTPUT_BYTES
 
 
 def test_pixels_count_until_nobody_has_any_of_them() -> None:

@@ -295,7 +295,7 @@ def test_what_nobody_awaits_any_more_ends_before_the_next_part(
     segmenter: Segmenter, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = draw_scene(0).encoded()
-    past = time.time() - 1
+    past = time.monotonic() - 1
     with pytest.raises(TimeoutError):
         segmenter.see("alice", data, deadline=past)
     assert watched.embedded == []
@@ -315,5 +315,5 @@ def test_what_nobody_awaits_any_more_ends_before_the_next_part(
     monkeypatch.setattr("workers.interactive.segmenter._OBJECTS_AT_ONCE", 1)
     monkeypatch.setattr(segmenter._objects, "_work", slow)
     with pytest.raises(TimeoutError):
-        segmenter.objects(image, pointed, deadline=time.time() + 0.1)
+        segmenter.objects(image, pointed, deadline=time.monotonic() + 0.1)
     assert watched.segmented == [1]
