@@ -2,14 +2,15 @@
 # make test   every test (sets up .venv first)
 # make test-slow       the full-size network on the CPU, and 10,000 images: half an hour, 16 GiB
 # make test-reference  our checkpoint mapping and engine against Meta's own code, in a venv beside
-# make bench, bench-engine  measure the whole path, the engine alone
+# make chaos  kills, restarts and store faults for five minutes, by a seed: make chaos ARGS="--seed 3"
+# make bench, bench-engine, bench-scale  measure the whole path, the engine alone, many images
 # make check  ruff, mypy --strict, import contracts, migrations, compose file
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-reference check bench bench-engine lock format clean
+.PHONY: demo test test-slow test-reference chaos check bench bench-engine bench-scale lock format clean
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("maskmill needs Python 3.11 or newer (make PYTHON=python3.12 ...)" if sys.version_info < (3, 11) else 0)'
@@ -48,11 +49,17 @@ test-reference: .reference/.ready
 	@$(BIN)/uv pip install --quiet --python .reference/bin/python --no-deps --editable .
 	@touch $@
 
+chaos: $(READY)
+	$(BIN)/python -m tests.chaos $(ARGS)
+
 bench: $(READY)
 	$(BIN)/python -m benchmarks.throughput
 
 bench-engine: $(READY)
 	$(BIN)/python -m benchmarks.engine $(ARGS)
+
+bench-scale: $(READY)
+	$(BIN)/python -m benchmarks.scale $(ARGS)
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -63,7 +70,7 @@ lock: $(READY)
 
 # Passwords for docker compose, made once; letters and digits only, since they stand in URLs.
 .env:
-	@umask 077; for name in POSTGRES_PASSWORD BROKER_PASSWORD SIGNING_SECRET S3_PASSWORD; do \
+	@umask 077; for name in POSTGRES_PASSWORD BROKER_PASSWORD SIGNING_SECRET S3_PASSWORD GRAFANA_PASSWORD; do \
 		echo "$$name=$$($(PYTHON) -c 'import secrets; print(secrets.token_hex(24))')"; done > $@
 	@echo "Wrote .env with passwords made at random"
 

@@ -3,10 +3,11 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from json import loads
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -18,6 +19,9 @@ from maskmill.embedded import EmbeddedStack, StackOptions
 from maskmill.job_results import JobResults
 from maskmill.sample_scenes import draw_scene
 from tests.services import wait_until
+
+if TYPE_CHECKING:
+    from inference_sdk import InferenceHTTPClient  # takes long, and few tests need it
 
 SCENES = 100
 QUICK = {"MASKMILL_LEASE_SECONDS": "4", "MASKMILL_SWEEP_SECONDS": "1"}
@@ -59,33 +63,19 @@ class Service:
         return [row for key in keys for row in iter_instances(results.read_part(key))]
 
 
-@pytest.fixture
-def start_service(open_folder: Path) -> Iterator[Callable[..., Service]]:
-    """Call it with settings (MASKMILL_*); every stack is stopped after the test."""
-    running: list[Service] = []
-
-    def start(**settings: str) -> Service:
-        options = StackOptions(
-            data=open_folder / "data",
-            extra_environment={**QUICK, **settings},
-            durable=False,
-            interactive=False,
-        )
-        stack = EmbeddedStack(options)
-        stack.__enter__()
-        service = Service(stack, Client(stack.url, stack.api_key))
-        running.append(service)
-        return service
-
-    yield start
-    for service in running:
-        service.client.close()
-        service.stack.stop()
+@contextmanager
+def started(data: Path) -> Iterator[Service]:
+    options = StackOptions(data=data, extra_environment=QUICK, durable=False, interactive=False)
+    with EmbeddedStack(options) as stack, Client(stack.url, stack.api_key) as client:
+        yield Service(stack, client)
 
 
-@pytest.fixture
-def service(start_service: Callable[..., Service]) -> Service:
-    return start_service()
+@pytest.fixture(scope="session")
+def service(session_folder: Path) -> Iterator[Service]:
+    """Shared by tests of the group "service", since starting takes long. What dies in one of them
+    comes back by itself."""
+    with started(session_folder / "service") as service:
+        yield service
 
 
 @pytest.fixture(scope="session")
@@ -113,3 +103,18 @@ def exactly_once(rows: list[ImageRow], count: int) -> Any:
     missing = sorted(set(range(count)) - set(indexes))
     twice = sorted({index for index in indexes if indexes.count(index) > 1})
     assert (missing, twice) == ([], [])
+
+
+@pytest.fixture
+def sdk(clicks_stack: EmbeddedStack) -> "InferenceHTTPClient":
+    from inference_sdk import InferenceHTTPClient
+
+    return InferenceHTTPClient(api_url=clicks_stack.url, api_key=clicks_stack.api_key)
+
+
+@pytest.fixture
+def http(clicks_stack: EmbeddedStack) -> Iterator[httpx.Client]:
+    with httpx.Client(
+        base_url=clicks_stack.url, params={"api_key": clicks_stack.api_key}, timeout=60
+    ) as client:
+        yield client

@@ -3,11 +3,11 @@
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Callable
 from io import BytesIO
 from itertools import cycle, islice
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from maskmill.client import dataset_source
@@ -16,6 +16,8 @@ from tests.acceptance.conftest import Service, exactly_once
 from tests.canary import Canary
 
 GOOD, BAD = 1950, 50
+
+pytestmark = pytest.mark.xdist_group("service")  # they share a stack
 
 
 def bomb() -> bytes:
@@ -48,7 +50,7 @@ def broken(content: bytes) -> bytes:
 
 
 def test_each_bad_image_gets_its_code_and_the_others_their_masks(
-    start_service: Callable[..., Service], tmp_path: Path, canary: Canary
+    service: Service, tmp_path: Path, canary: Canary
 ) -> None:
     scenes = [small_scene(seed) for seed in range(20)]
     names = [f"good/{number:04d}.jpg" for number in range(GOOD)]
@@ -80,7 +82,6 @@ def test_each_bad_image_gets_its_code_and_the_others_their_masks(
     lines = [line for n in range(BAD) for line in (*names[39 * n : 39 * n + 39], bad[n])]
     (tmp_path / "list.txt").write_text("\n".join(lines))
 
-    service = start_service()
     source = dataset_source(service.link(tmp_path), manifest="list.txt")
     job = service.finish(service.client.create_job(source, ["red circle"]), seconds=360)
 

@@ -1,17 +1,18 @@
 """Whatever dies, the job ends with every image done once."""
 
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import redis
 
 from maskmill.answers import Job
-from tests.acceptance.conftest import SCENES, Service, exactly_once
+from tests.acceptance.conftest import SCENES, Service, exactly_once, started
 from tests.services import wait_until
 
 PROMPTS = ("red circle", "square")
+
+pytestmark = pytest.mark.xdist_group("service")  # they share a stack
 
 
 def some_are_done(job: Job) -> bool:
@@ -73,12 +74,11 @@ def test_a_job_whose_doorbell_was_never_rung_still_runs(service: Service, scenes
     require_all_done(service, job)
 
 
-def test_a_stack_that_was_killed_goes_on_when_started_again(
-    start_service: Callable[..., Service], scenes: Path
+def test_a_stack_that_was_stopped_goes_on_when_started_again(
+    open_folder: Path, scenes: Path
 ) -> None:
-    first = start_service()
-    job = first.submit_folder(scenes, *PROMPTS)
-    first.wait_for(job, some_are_done)
-    first.stack.stop()
-    second = start_service()
-    require_all_done(second, job)
+    with started(open_folder / "data") as first:
+        job = first.submit_folder(scenes, *PROMPTS)
+        first.wait_for(job, some_are_done)
+    with started(open_folder / "data") as second:
+        require_all_done(second, job)
