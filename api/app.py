@@ -4,25 +4,33 @@ import logging
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import Depends, FastAPI
+from fastapi.concurrency import run_in_threadpool
 
 from api import metrics, operations, problems
 from api.auth import caller
-from api.checks import RecentChecks
 from api.context import Context
 from api.datasets.routes import router as datasets
+from api.events.hub import Hub
+from api.events.routes import router as events
+from api.events.service import read_events, read_progress
+from api.http_metrics import HttpMetrics
 from api.interactive.images import ImageLoader
 from api.interactive.paths import SingleImageDoor, SingleImagePaths
 from api.jobs.routes import router as jobs
 from api.keys.routes import router as keys
 from api.models.routes import router as models
+from api.recent import Recent
+from api.request_limit import RequestLimit
 from api.requests import BodyLimit, RequestLog
 from api.results.routes import downloads
 from api.results.routes import router as results
 from api.segment.routes import clearing
 from api.segment.routes import router as segment
+from api.webhooks.routes import router as webhooks
 from api.workflows.routes import router as workflows
 from domain.version import code_version
 from storage.database import Database
@@ -31,12 +39,15 @@ from storage.logs import configure_logging
 from storage.object_store import open_store
 from storage.settings import Settings, load_settings
 from storage.sources import Sources
+from storage.tracing import configure_tracing, stop_tracing
 
 MAX_JSON_BYTES = 2**20
 _CHECKED_SECONDS = 2.0  # /readyz takes no key, and its checks write to the store
+_WATCHED_SECONDS = 5.0  # /metrics takes none either
+_COUNTED_SECONDS = 1.0  # nor does /readiness
 _BODY_SECONDS = 60.0
 _STRANGERS = 4  # of the largest bodies may be on their way before their keys are known
-_EVERYWHERE = problems.declared(401, 422, 503)
+_EVERYWHERE = problems.declared(401, 422, 429, 503)
 _SINGLE_IMAGES = (segment, clearing, workflows)
 
 
@@ -44,6 +55,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """Connects to nothing yet: the database and the store may come up later."""
     settings = settings or load_settings()
     configure_logging(settings.log_format)
+    configure_tracing("maskmill-api")
     app = FastAPI(
         title="maskmill",
         version=code_version(),
@@ -51,7 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.context = _context(settings)
-    for router in (jobs, results, datasets, keys, models):
+    for router in (jobs, events, webhooks, results, datasets, keys, models):
         app.include_router(router, dependencies=[Depends(caller)], responses=_EVERYWHERE)
     for router in (downloads, *_SINGLE_IMAGES, operations.router, metrics.router):
         app.include_router(router)
@@ -78,7 +90,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
         strangers_bytes=_STRANGERS * settings.max_request_bytes,
     )
     app.add_middleware(SingleImageDoor, paths=paths, origins=settings.cors_origins)
-    app.add_middleware(RequestLog)
+    app.add_middleware(RequestLog, metrics=app.state.context.http_metrics)
     # It would write whole addresses, which may hold keys; RequestLog says all the rest.
     logging.getLogger("uvicorn.access").disabled = True
 
@@ -86,16 +98,30 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
 def _context(settings: Settings) -> Context:
     database = Database(settings.database_url.get_secret_value())
     store = open_store(settings.object_store, settings=settings)
+    lane = FrontLane(settings)
     return Context(
         settings=settings,
         database=database,
         store=store,
         sources=Sources.from_settings(settings),
-        checks=RecentChecks(
-            lambda: operations.checked(settings, database, store), seconds=_CHECKED_SECONDS
+        checks=Recent(
+            partial(run_in_threadpool, operations.checked, settings, database, store),
+            seconds=_CHECKED_SECONDS,
         ),
-        lane=FrontLane(settings),
+        watched=Recent(
+            partial(run_in_threadpool, metrics.watched_or_none, database), seconds=_WATCHED_SECONDS
+        ),
+        lane_counts=Recent(partial(metrics.lane_counts_or_none, lane), seconds=_COUNTED_SECONDS),
+        http_metrics=HttpMetrics(),
+        request_limit=RequestLimit(
+            settings.broker_url.get_secret_value(), per_minute=settings.requests_per_minute
+        ),
+        lane=lane,
         images=ImageLoader(settings),
+        hub=Hub(
+            read_events=partial(read_events, database),
+            read_progress=partial(read_progress, database),
+        ),
         server_id=str(uuid.uuid4()),
     )
 
@@ -104,11 +130,15 @@ def _context(settings: Settings) -> Context:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     context: Context = app.state.context
     await context.lane.start()
+    await context.hub.start()
     yield
+    await context.hub.stop()
     await context.lane.stop()
     context.images.close()
     context.sources.close()
+    context.request_limit.close()
     context.database.dispose()
+    await run_in_threadpool(stop_tracing)
 
 
 def _declare_problem_type(app: FastAPI) -> None:

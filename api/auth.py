@@ -8,6 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from api.context import Context
 from api.problems import ApiProblem
 from storage.database import Database
 from storage.keys import ApiKey, find_key
@@ -18,18 +19,28 @@ _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="maskmill"'}
 
 class KeyFirst(APIRoute):
     """Asks for the key before all else: FastAPI parses a body before it solves dependencies, and
-    a stranger's is not even read."""
+    a stranger's is not even read, nor that of a key that asks too often."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         answer = super().get_route_handler()
 
         async def answer_caller(request: Request) -> Response:
             credentials = await _bearer(request)
-            database = request.app.state.context.database
-            request.state.caller = await run_in_threadpool(_find_caller, database, credentials)
-            return await answer(request)
+            context: Context = request.app.state.context
+            request.state.caller, limit = await run_in_threadpool(_admit, context, credentials)
+            response = await answer(request)
+            response.headers.update(limit)
+            return response
 
         return answer_caller
+
+
+def _admit(
+    context: Context, credentials: HTTPAuthorizationCredentials | None
+) -> tuple[ApiKey, dict[str, str]]:
+    """The caller, and what to tell it of its limit."""
+    key = _find_caller(context.database, credentials)
+    return key, context.request_limit.take(key.id)
 
 
 def _find_caller(database: Database, credentials: HTTPAuthorizationCredentials | None) -> ApiKey:

@@ -1,10 +1,8 @@
 """Is everything there that the service needs? Asked by /readyz and by `python -m api.doctor`."""
 
 import shutil
-import threading
-import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -85,35 +83,28 @@ def check_store(open_: Callable[[], ObjectStore]) -> Check:
     return Check("object store", True, "writes, reads and deletes")
 
 
-def check_disk(settings: Settings) -> Check:
+@dataclass(frozen=True, slots=True)
+class Disk:
+    folder: Path
+    free_bytes: int
+
+
+def store_disk(settings: Settings) -> Disk:
     """Where a folder store lies, else where uploads are held for a moment."""
     url = settings.object_store
     folder = Path(unquote(urlsplit(url).path)) if url.startswith("file://") else Path.cwd()
     while not folder.exists():
         folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    detail = f"{free / 2**30:.1f} GiB free at {folder}"
+    return Disk(folder, shutil.disk_usage(folder).free)
+
+
+def check_disk(settings: Settings) -> Check:
+    disk = store_disk(settings)
+    free = disk.free_bytes
+    detail = f"{free / 2**30:.1f} GiB free at {disk.folder}"
     if free < _LOW_DISK_BYTES:
         return Check("disk", False, detail, "make room")
     return Check("disk", True, detail)
-
-
-class RecentChecks:
-    """Asks again after `seconds` only, however many ask at once. Thread safe."""
-
-    def __init__(self, ask: Callable[[], Iterable[Check]], *, seconds: float) -> None:
-        self._ask = ask
-        self._seconds = seconds
-        self._lock = threading.Lock()
-        self._found: tuple[Check, ...] = ()
-        self._ask_again_at = 0.0
-
-    def __call__(self) -> tuple[Check, ...]:
-        with self._lock:
-            if not self._found or time.monotonic() >= self._ask_again_at:
-                self._found = tuple(self._ask())
-                self._ask_again_at = time.monotonic() + self._seconds
-            return self._found
 
 
 def all_checks(settings: Settings) -> Iterator[Check]:

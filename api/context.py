@@ -1,17 +1,23 @@
 """What every request works with, opened once per process."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
 
-from api.checks import RecentChecks
+from api.checks import Check
+from api.events.hub import Hub
+from api.http_metrics import HttpMetrics
 from api.interactive.images import ImageLoader
+from api.recent import Recent
+from api.request_limit import RequestLimit
 from storage.database import Database
 from storage.lane import FrontLane
 from storage.object_store import ObjectStore
 from storage.settings import Settings
 from storage.sources import Sources
+from storage.watching import Watched
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +26,14 @@ class Context:
     database: Database
     store: ObjectStore
     sources: Sources
-    checks: RecentChecks
+    checks: Recent[list[Check]]
+    watched: Recent[Watched | None]  # None: the database was away
+    lane_counts: Recent[Mapping[str, int] | None]  # None: the broker was away
+    http_metrics: HttpMetrics
+    request_limit: RequestLimit
     lane: FrontLane
     images: ImageLoader
+    hub: Hub
     server_id: str  # of this process
 
 

@@ -95,6 +95,11 @@ def _key_id(key_id: str) -> str:
     return _checked_id("key", key_id, "key")
 
 
+def _delivery_id(delivery_id: str) -> str:
+    return _checked_id("msg", delivery_id, "delivery")
+
+
 JobId = Annotated[str, Depends(_job_id)]
 DatasetId = Annotated[str, Depends(_dataset_id)]
 KeyId = Annotated[str, Depends(_key_id)]
+DeliveryId = Annotated[str, Depends(_delivery_id)]

@@ -1,44 +1,130 @@
-"""What the single-image lane counts, in Prometheus' text format. Needs no key: no name of a
-caller, a key or an image is in it."""
+"""How the service stands, in Prometheus' text format. Needs no key: no name of a caller, a key or
+an image is in it.
 
-from collections.abc import Iterator, Mapping
+What comes from PostgreSQL and the broker is the same whichever API process answers; requests over
+HTTP and to S3 are those of the process that does.
+"""
 
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import structlog
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from sqlalchemy.exc import SQLAlchemyError
 
+from api.checks import store_disk
 from api.context import RequestContext
-from storage.lane import LaneError
+from domain.lifecycle import OPEN_JOB
+from storage.database import Database
+from storage.lane import FrontLane, LaneError
+from storage.settings import Settings
+from storage.watching import ModelQueue, Waiting, Watched, watched
 
 router = APIRouter(tags=["operations"])
+log = structlog.get_logger("api")
 
 _REQUESTS = "requests_"  # what FrontLane's counts of requests begin with
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(context: RequestContext) -> Response:
-    """Of all processes together, since the broker was empty; without a broker only that."""
-    try:
-        collector = _LaneCounts(await context.lane.counts())
-    except LaneError:
-        collector = _LaneCounts(None)
+    """Of the queue and the lane together, and of this process."""
+    state, counts = await context.watched(), await context.lane_counts()
     registry = CollectorRegistry()
-    registry.register(collector)
-    return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+    registry.register(ServiceMetrics(context.settings, state, counts))
+    body = generate_latest(registry) + generate_latest(context.http_metrics.registry)
+    return Response(body, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
-class _LaneCounts(Collector):
-    """`counts` as FrontLane gives them; None where the broker is away."""
+async def lane_counts_or_none(lane: FrontLane) -> Mapping[str, int] | None:
+    """None where the broker does not answer."""
+    try:
+        return await lane.counts()
+    except LaneError:
+        return None
 
-    def __init__(self, counts: Mapping[str, int] | None) -> None:
-        self._counts = counts
+
+def watched_or_none(database: Database) -> Watched | None:
+    """None where the database does not answer."""
+    try:
+        with database.begin() as connection:
+            return watched(connection)
+    except SQLAlchemyError as error:
+        log.warning("metrics.database_unavailable", error=type(error).__name__)
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class ServiceMetrics(Collector):
+    """`state` and `counts` (as FrontLane gives them) are None where PostgreSQL, or the broker, is
+    away."""
+
+    settings: Settings
+    state: Watched | None
+    counts: Mapping[str, int] | None
 
     def collect(self) -> Iterator[Metric]:
-        yield _gauge("broker_up", "Whether the broker answers.", self._counts is not None)
-        if self._counts is not None:
-            yield from _lane_metrics(self._counts)
+        yield _gauge("database_up", "Whether the database answers.", self.state is not None)
+        if self.state is not None:
+            yield from _queue_metrics(_of_all_models(self.state, self.settings.models))
+            yield from _job_metrics(self.state)
+            yield from _delivery_metrics(self.state)
+        free = store_disk(self.settings).free_bytes
+        yield _gauge("disk_free_bytes", "Where a folder store, else the process, lies.", free)
+        yield _gauge(
+            "interactive_broker_up", "Whether the broker answers.", self.counts is not None
+        )
+        if self.counts is not None:
+            yield from _lane_metrics(self.counts)
+
+
+def _of_all_models(state: Watched, models: Iterable[str]) -> list[ModelQueue]:
+    """Also of those that nobody asks anything of: their series must not come and go."""
+    found = {queue.model: queue for queue in state.queues}
+    return list({**{model: ModelQueue(model) for model in models}, **found}.values())
+
+
+def _queue_metrics(queues: Iterable[ModelQueue]) -> Iterator[Metric]:
+    for name, help_, field in (
+        ("shards_waiting", "Shards that no worker has taken.", "waiting_shards"),
+        ("images_waiting", "Images in them.", "waiting_images"),
+        ("leases_running", "Shards that a worker holds.", "running_leases"),
+        ("leases_expired", "Shards whose worker fell silent.", "expired_leases"),
+        ("oldest_shard_age_seconds", "How long one waits already.", "oldest_wait_seconds"),
+        ("idle_seconds", "How long no slice was committed though work waits.", "idle_seconds"),
+    ):
+        family = GaugeMetricFamily(f"maskmill_{name}", help_, labels=["model"])
+        for queue in queues:
+            family.add_metric([queue.model], getattr(queue, field))
+        yield family
+
+
+def _job_metrics(state: Watched) -> Iterator[Metric]:
+    jobs = GaugeMetricFamily("maskmill_jobs", "Open jobs, by status.", labels=["status"])
+    for status in sorted(OPEN_JOB):
+        jobs.add_metric([status], state.jobs.get(status, 0))
+    yield jobs
+    yield _gauge("jobs_paused", "Those of them that are paused.", state.paused_jobs)
+    yield from _waiting(
+        "unplanned_jobs", "unplanned_job", "Jobs without a planner.", state.unplanned
+    )
+    yield from _waiting("bells", "bell", "Doorbells that nobody has rung.", state.bells)
+
+
+def _delivery_metrics(state: Watched) -> Iterator[Metric]:
+    said = "Webhook calls that should have been made."
+    yield from _waiting("deliveries_due", "due_delivery", said, state.due_deliveries)
+    said = "Webhook calls that failed and will be made again."
+    yield _gauge("deliveries_retrying", said, state.retrying_deliveries)
+
+
+def _waiting(name: str, one: str, help_: str, waiting: Waiting) -> Iterator[Metric]:
+    yield _gauge(name, help_, waiting.count)
+    yield _gauge(f"oldest_{one}_age_seconds", "How long one waits.", waiting.oldest_seconds)
 
 
 def _lane_metrics(counts: Mapping[str, int]) -> Iterator[Metric]:
@@ -49,9 +135,11 @@ def _lane_metrics(counts: Mapping[str, int]) -> Iterator[Metric]:
     yield _counter("embedding_misses", "Images that a worker had to look at.", counts)
     hits, misses = counts.get("embedding_hits", 0), counts.get("embedding_misses", 0)
     ratio = hits / (hits + misses) if hits + misses else 0.0
-    yield _gauge("embedding_hit_ratio", "Hits of hits and misses; 0 before the first.", ratio)
-    yield _gauge("waiting", "Requests that no worker has taken yet.", counts["waiting"])
-    yield _gauge("workers", "Workers that live.", counts["workers"])
+    said = "Hits of hits and misses; 0 before the first."
+    yield _gauge("interactive_embedding_hit_ratio", said, ratio)
+    said = "Requests that no worker has taken yet."
+    yield _gauge("interactive_waiting", said, counts["waiting"])
+    yield _gauge("interactive_workers", "Workers that live.", counts["workers"])
 
 
 def _requests(counts: Mapping[str, int]) -> Metric:
@@ -68,4 +156,4 @@ def _counter(name: str, help_: str, counts: Mapping[str, int]) -> Metric:
 
 
 def _gauge(name: str, help_: str, value: float) -> Metric:
-    return GaugeMetricFamily(f"maskmill_interactive_{name}", help_, value=value)
+    return GaugeMetricFamily(f"maskmill_{name}", help_, value=value)

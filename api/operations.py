@@ -4,14 +4,12 @@ from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Response
-from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
 from api.checks import Check, check_broker, check_database, check_store
 from api.context import RequestContext
 from domain.version import code_version
 from storage.database import Database
-from storage.lane import FrontLane, LaneError
 from storage.object_store import ObjectStore
 from storage.settings import Settings
 
@@ -77,23 +75,17 @@ def info(context: RequestContext) -> Info:
 async def readiness(context: RequestContext, response: Response) -> Health:
     """Whether single images are answered, in one word, `ready` or `not_ready`: all that `/readyz`
     looks at, and a worker of the lane."""
-    checks = await run_in_threadpool(context.checks)
-    is_ready = all(check.ok for check in checks) and await _has_worker(context.lane)
+    checks, counts = await context.checks(), await context.lane_counts()
+    has_worker = counts is not None and counts["workers"] > 0
+    is_ready = all(check.ok for check in checks) and has_worker
     response.status_code = 200 if is_ready else 503
     return Health(status="ready" if is_ready else "not_ready")
 
 
-async def _has_worker(lane: FrontLane) -> bool:
-    try:
-        return (await lane.counts())["workers"] > 0
-    except LaneError:
-        return False
-
-
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "Something is missing"}})
-def ready(context: RequestContext, response: Response) -> Readiness:
+async def ready(context: RequestContext, response: Response) -> Readiness:
     """Whether jobs can be taken: database, migrations, broker and object store."""
-    checks = context.checks()
+    checks = await context.checks()
     is_ready = all(check.ok for check in checks)
     response.status_code = 200 if is_ready else 503
     return Readiness(ready=is_ready, checks=[_document(check) for check in checks])

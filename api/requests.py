@@ -1,4 +1,4 @@
-"""Around every request: a limit, an id, a log line, and a problem when all else fails."""
+"""Around every request: a limit, an id, a span, a log line, and a problem when all else fails."""
 
 import asyncio
 import re
@@ -11,7 +11,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.http_metrics import HttpMetrics
 from api.problems import problem_response
+from storage.tracing import Span, span
 
 HEADER = "x-request-id"
 _ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -22,35 +24,41 @@ log = structlog.get_logger("api")
 class RequestLog:
     """ASGI middleware. Logs routes, not paths: the path of a download holds its signature."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: HttpMetrics) -> None:
         self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = _Answer(_request_id(scope), send)
-        with structlog.contextvars.bound_contextvars(request_id=answer.request_id):
-            began = time.monotonic()
-            try:
-                await self._app(scope, receive, answer.send)
-            except Exception:
-                log.exception("request.failed", method=scope["method"], route=_route(scope))
-                if answer.status is not None:
-                    raise
-                response = problem_response(
-                    500,
-                    "internal_error",
-                    f"Something broke; the log has it as {answer.request_id}.",
-                )
-                await response(scope, receive, answer.send)
+        answer = _Answer(scope, send, metrics=self._metrics)
+        parent = Headers(scope=scope).get("traceparent")
+        with (
+            structlog.contextvars.bound_contextvars(request_id=answer.request_id),
+            span(scope["method"], parent=parent, kind="server") as request_span,
+        ):
+            await self._answer(scope, receive, answer)
             log.info(
                 "request",
                 method=scope["method"],
                 route=_route(scope),
                 status=answer.status,
-                milliseconds=round((time.monotonic() - began) * 1000, 1),
+                milliseconds=round(answer.seconds * 1000, 1),
+                key=_key_id(scope),
             )
+            _describe(request_span, scope, answer)
+
+    async def _answer(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        try:
+            await self._app(scope, receive, answer.send)
+        except Exception:
+            log.exception("request.failed", method=scope["method"], route=_route(scope))
+            if answer.status is not None:
+                raise
+            said = f"Something broke; the log has it as {answer.request_id}."
+            response = problem_response(500, "internal_error", said)
+            await response(scope, receive, answer.send)
 
 
 class BodyLimit:
@@ -132,21 +140,50 @@ def _is_stranger(scope: Scope) -> bool:
 
 
 class _Answer:
-    def __init__(self, request_id: str, send: Send) -> None:
-        self.request_id = request_id
+    def __init__(self, scope: Scope, send: Send, *, metrics: HttpMetrics) -> None:
+        self.request_id = _request_id(scope)
         self.status: int | None = None
+        self._scope = scope
         self._send = send
+        self._metrics = metrics
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status = message["status"]
+            self.status = status = int(message["status"])
             MutableHeaders(scope=message)[HEADER] = self.request_id
+            method, route = self._scope["method"], _route(self._scope)
+            self._metrics.answered(method, route, status=status, seconds=self.seconds)
         await self._send(message)
 
 
 def _request_id(scope: Scope) -> str:
     given = Headers(scope=scope).get(HEADER, "")
     return given if _ACCEPTED_ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def _key_id(scope: Scope) -> str | None:
+    """Of the API key, once the route has found whose it is."""
+    return getattr(scope.get("state", {}).get("caller"), "id", None)
+
+
+def _describe(request_span: Span, scope: Scope, answer: _Answer) -> None:
+    request_span.rename(f"{scope['method']} {_route(scope)}")
+    request_span.set(
+        **{
+            "http.request.method": scope["method"],
+            "http.route": _route(scope),
+            "http.response.status_code": answer.status,
+            "request_id": answer.request_id,
+            "key_id": _key_id(scope),
+        }
+    )
+    if answer.status is not None and answer.status >= 500:
+        request_span.fail(str(answer.status))
 
 
 def _route(scope: Scope) -> str:

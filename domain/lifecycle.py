@@ -1,4 +1,4 @@
-"""The one table of status changes. Wishes (cancel) are flags on the row, not statuses."""
+"""The one table of status changes. Wishes (cancel, pause) are flags on the row, not statuses."""
 
 from enum import StrEnum
 
@@ -14,6 +14,15 @@ class JobStatus(StrEnum):
     CANCELED = "canceled"
 
 
+class Wish(StrEnum):
+    """What the owner of a job wants of its shards; an error of the job's is no wish, but also
+    makes it unwanted."""
+
+    WANTED = "wanted"
+    PAUSED = "paused"
+    UNWANTED = "unwanted"
+
+
 class ShardStatus(StrEnum):
     PENDING = "pending"
     RUNNING = "running"
@@ -26,22 +35,25 @@ JOB_TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     JobStatus.QUEUED: frozenset({JobStatus.PLANNING, JobStatus.FAILED, JobStatus.CANCELED}),
     JobStatus.PLANNING: frozenset({JobStatus.RUNNING, JobStatus.FAILED, JobStatus.CANCELED}),
     JobStatus.RUNNING: frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELED}),
-    JobStatus.SUCCEEDED: frozenset(),
+    # ended to running: failed images are tried again
+    JobStatus.SUCCEEDED: frozenset({JobStatus.RUNNING}),
     JobStatus.FAILED: frozenset(),
-    JobStatus.CANCELED: frozenset(),
+    JobStatus.CANCELED: frozenset({JobStatus.RUNNING}),
 }
 
 SHARD_TRANSITIONS: dict[ShardStatus, frozenset[ShardStatus]] = {
     ShardStatus.PENDING: frozenset({ShardStatus.RUNNING, ShardStatus.CANCELED}),
     # running to running: the lease ran out and another worker took the shard over
     ShardStatus.RUNNING: frozenset(ShardStatus),
-    ShardStatus.SUCCEEDED: frozenset(),
+    # ended to pending: failed images are tried again
+    ShardStatus.SUCCEEDED: frozenset({ShardStatus.PENDING}),
     ShardStatus.FAILED: frozenset(),
-    ShardStatus.CANCELED: frozenset(),
+    ShardStatus.CANCELED: frozenset({ShardStatus.PENDING}),
 }
 
-TERMINAL_JOB = frozenset(s for s, targets in JOB_TRANSITIONS.items() if not targets)
-OPEN_JOB = frozenset(JobStatus) - TERMINAL_JOB
+OPEN_JOB = frozenset({JobStatus.QUEUED, JobStatus.PLANNING, JobStatus.RUNNING})
+TERMINAL_JOB = frozenset(JobStatus) - OPEN_JOB
+RETRIABLE_JOB = TERMINAL_JOB - {JobStatus.FAILED}
 OPEN_SHARD = frozenset({ShardStatus.PENDING, ShardStatus.RUNNING})
 
 

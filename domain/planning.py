@@ -15,7 +15,7 @@ PASSES_PER_SHARD = 1024  # image x prompt-group passes: keeps a shard to a few m
 MARKS_PER_SHARD = 100_000  # keeps a shard's list to some megabytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ShardBudget:
     """What a shard holds so far. Images that take many passes or marks make it shorter."""
 
@@ -23,18 +23,23 @@ class ShardBudget:
     passes: int = 0
     marks: int = 0  # prompts, boxes and points that items bring along
 
-    def grown(self, *, prompts: int, marks: int = 0) -> "ShardBudget":
-        """With one more image of that many prompts."""
-        passes = max(1, ceil(prompts / PROMPTS_PER_PASS))
-        return ShardBudget(self.images + 1, self.passes + passes, self.marks + marks)
+    def admits(self, *, passes: int, marks: int = 0) -> bool:
+        """Count one more image in, if it fits. The first one always does."""
+        if self.images and (
+            self.images >= MAX_SHARD_IMAGES
+            or self.passes + passes > PASSES_PER_SHARD
+            or self.marks + marks > MARKS_PER_SHARD
+        ):
+            return False
+        self.images += 1
+        self.passes += passes
+        self.marks += marks
+        return True
 
-    @property
-    def exceeded(self) -> bool:
-        return (
-            self.images > MAX_SHARD_IMAGES
-            or self.passes > PASSES_PER_SHARD
-            or self.marks > MARKS_PER_SHARD
-        )
+
+def passes_of(prompts: int) -> int:
+    """How often an image of that many prompts goes through the network."""
+    return max(1, ceil(prompts / PROMPTS_PER_PASS))
 
 
 def images_per_slice(seconds_per_image: float) -> int:
@@ -89,3 +94,15 @@ def next_slice(
     smallest = min(suspects, key=lambda span: span.count)
     count = max(1, smallest.count // 8)
     return NextSlice(Span(position, min(count, room, smallest.end - position)), alone=True)
+
+
+def retry_groups(positions: Sequence[int], *, lost: Sequence[Span]) -> list[tuple[int, ...]]:
+    """What of a slice's failed images to run again, one group after the other.
+
+    All at once; but where a runner died of some of them (`lost`), one by one, without those that
+    were lost three times by themselves: these are blamed, and keep the failure they had.
+    """
+    if not any(span.covers(position) for span in lost for position in positions):
+        return [tuple(positions)] if positions else []
+    alone = [position for position in positions if lost.count(Span(position, 1)) < BLAMED_LOSSES]
+    return [(position,) for position in alone]

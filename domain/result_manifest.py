@@ -1,5 +1,7 @@
 """The document that says what a job's result consists of; readers need nothing else."""
 
+from collections.abc import Iterable, Iterator
+
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from domain.documents import JobPromptDocument
@@ -51,3 +53,14 @@ class ResultManifest(_Document):
     floor: float = Field(ge=0, le=1, description="Score from which instances were kept")
     parts: list[ResultPart]
     totals: ResultTotals
+
+
+def manifest_pieces(frame: ResultManifest, parts: Iterable[ResultPart]) -> Iterator[bytes]:
+    """The manifest as JSON, a part a line, in flat memory. `frame` has no parts of its own."""
+    # In a string the quotes would be escaped, so this is found in one place only.
+    before, empty, after = frame.model_dump_json().partition('"parts":[]')
+    assert empty
+    yield (before + '"parts":[').encode()
+    for number, part in enumerate(parts):
+        yield (",\n" if number else "\n").encode() + part.model_dump_json().encode()
+    yield ("]" + after + "\n").encode()

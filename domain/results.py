@@ -4,7 +4,7 @@ A slice of a job is a pair of Parquet parts: one row per instance, one row per i
 Pixels are those of the oriented image (EXIF orientation applied), origin top left.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO, Literal
 
@@ -12,11 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from domain.annotations import ImageOutcome, Instance, Rle
+from domain.annotations import Rle
 from domain.errors import ImageErrorCode
-from domain.items import Item
-from domain.prompts import Prompt
-from domain.thresholds import effective_threshold, own_threshold
+from domain.thresholds import effective_threshold
 
 Part = bytes | BinaryIO
 ImageStatus = Literal["succeeded", "failed"]
@@ -116,60 +114,11 @@ class InstanceRow:
     mask: Rle
 
 
-def image_row(item: Item, outcome: ImageOutcome) -> ImageRow:
-    return ImageRow(
-        image_index=item.index,
-        image=item.image,
-        custom_id=item.custom_id,
-        status="succeeded" if outcome.succeeded else "failed",
-        error_code=outcome.error_code,
-        error_message=outcome.error_message,
-        width=outcome.width,
-        height=outcome.height,
-        orientation=outcome.orientation,
-        instances=len(outcome.instances),
-        saturated_prompts=outcome.saturated_prompts,
-        milliseconds=outcome.milliseconds,
-    )
-
-
-def instance_rows(
-    item: Item, instances: Sequence[Instance], *, job_prompts: Sequence[Prompt]
-) -> Iterator[InstanceRow]:
-    prompts = (*job_prompts, *item.prompts)
-    for number, found in enumerate(instances):
-        yield InstanceRow(
-            image_index=item.index,
-            image=item.image,
-            custom_id=item.custom_id,
-            instance=number,
-            prompt_index=found.prompt_index,
-            category=found.category,
-            score=found.score,
-            threshold=own_threshold(prompts[found.prompt_index]),
-            box=found.box,
-            area=found.area,
-            mask=found.mask,
-        )
-
-
 def above_threshold(
     rows: Iterable[InstanceRow], *, min_score: float | None = None
 ) -> Iterator[InstanceRow]:
     """The instances that count: by `min_score` where given, else by their prompts' thresholds."""
     return (row for row in rows if row.score >= effective_threshold(row.threshold, min_score))
-
-
-def image_columns(row: ImageRow) -> dict[str, Any]:
-    return asdict(row)
-
-
-def instance_columns(row: InstanceRow) -> dict[str, Any]:
-    columns = {name: getattr(row, name) for name in INSTANCE_SCHEMA.names if hasattr(row, name)}
-    columns.update(zip(_BOX_COLUMNS, row.box, strict=True))
-    height, width = row.mask.size
-    counts = row.mask.counts.decode("ascii")
-    return columns | {"rle_height": height, "rle_width": width, "rle_counts": counts}
 
 
 def _to_image_row(columns: dict[str, Any]) -> ImageRow:

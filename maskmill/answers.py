@@ -46,6 +46,7 @@ class Job(Answer):
     prompts: list[JobPromptDocument]
     source: dict[str, Any]
     output: str | None
+    webhook_url: str | None = None
     counts: Counts
     total_is_final: bool
     instances: int
@@ -57,6 +58,7 @@ class Job(Answer):
     running_at: datetime | None
     finished_at: datetime | None
     cancel_requested_at: datetime | None
+    paused_at: datetime | None = None
 
     @property
     def ended(self) -> bool:
@@ -69,6 +71,31 @@ class Event(Answer):
     kind: str
     shard_number: int | None
     data: dict[str, Any]
+
+
+class JobProgress(Answer):
+    """How far a job is, among its events."""
+
+    status: JobStatus
+    counts: Counts
+    total_is_final: bool
+    instances: int
+    rate: float | None  # images per second
+    eta_seconds: float | None
+
+
+class Delivery(Answer):
+    """A call to a job's webhook: `pending`, `delivered` or `given_up`."""
+
+    id: str
+    kind: str
+    state: str
+    attempts: int
+    last_status: int | None
+    last_error: str | None
+    next_attempt_at: datetime | None
+    delivered_at: datetime | None
+    created_at: datetime
 
 
 class FailedImage(Answer):

@@ -17,10 +17,12 @@ from domain.result_manifest import ResultManifest
 from maskmill.answers import (
     Answer,
     Dataset,
+    Delivery,
     Event,
     FailedImage,
     ImageAnnotations,
     Job,
+    JobProgress,
     Key,
     LinkedPart,
     Model,
@@ -32,6 +34,7 @@ from maskmill.connection import (
     MaskmillError,
     ServiceUnreachableError,
 )
+from maskmill.following import follow
 
 __all__ = ["ApiError", "Client", "Job", "MaskmillError", "ServiceUnreachableError"]
 
@@ -94,8 +97,9 @@ class Client:
     ) -> Job:
         """Label `source`: s3://bucket/prefix, an s3:// manifest, or a source as the API has it.
 
-        `options` are `name`, `model`, `floor`, `output` and `priority`; those that are None are
-        left to the service. Call again with the same `idempotency_key` for the same job.
+        `options` are `name`, `model`, `floor`, `output`, `priority`, `webhook_url` and
+        `accept_expiring_links`; those that are None are left to the service. Call again with the
+        same `idempotency_key` for the same job.
         """
         body = {
             "source": s3_source(source) if isinstance(source, str) else dict(source),
@@ -131,7 +135,30 @@ class Client:
         return list(islice(self.iter_jobs(status=status), limit))
 
     def cancel(self, job_id: str) -> Job:
-        path = f"/v1/jobs/{_segment(job_id)}/cancel"
+        return self._act(job_id, "cancel")
+
+    def pause(self, job_id: str) -> Job:
+        """Begin nothing more; what is labelled stays. `wait` goes on waiting."""
+        return self._act(job_id, "pause")
+
+    def resume(self, job_id: str) -> Job:
+        return self._act(job_id, "resume")
+
+    def retry(self, job_id: str, *, codes: Sequence[str] = ()) -> Job:
+        """Run the failed images of an ended job again, those with one of `codes` or all.
+
+        `ApiError` with the code `nothing_to_retry` when there are none.
+        """
+        body = {"codes": list(codes)} if codes else {}
+        path = f"/v1/jobs/{_segment(job_id)}/retry"
+        return Job.model_validate(self._connection.json("POST", path, json=body, repeatable=False))
+
+    def set_priority(self, job_id: str, priority: int) -> Job:
+        path = f"/v1/jobs/{_segment(job_id)}"
+        return Job.model_validate(self._connection.json("PATCH", path, json={"priority": priority}))
+
+    def _act(self, job_id: str, action: str) -> Job:
+        path = f"/v1/jobs/{_segment(job_id)}/{action}"
         return Job.model_validate(self._connection.json("POST", path))
 
     def wait(
@@ -169,6 +196,30 @@ class Client:
 
     def events(self, job_id: str) -> Iterator[Event]:
         return self._pages(Event, f"/v1/jobs/{_segment(job_id)}/events")
+
+    def follow(self, job_id: str) -> Iterator[Event | JobProgress]:
+        """The job's events as they happen, and how far it is, until it has ended.
+
+        Every event comes once and in order, whatever breaks in between; a service that does not
+        answer for a minute is waited for.
+        """
+        path = f"/v1/jobs/{_segment(job_id)}/events"
+        return follow(self._connection, path, patience_seconds=_PATIENCE_SECONDS)
+
+    # Webhooks
+
+    def webhook_secret(self) -> str:
+        """What the webhooks of your jobs are signed with: `whsec_...`."""
+        return str(self._connection.json("GET", "/v1/webhooks/secret")["secret"])
+
+    def deliveries(self, job_id: str) -> Iterator[Delivery]:
+        """The calls to the job's webhook and how they went, oldest first."""
+        return self._pages(Delivery, f"/v1/jobs/{_segment(job_id)}/deliveries")
+
+    def redeliver(self, job_id: str, delivery_id: str) -> Delivery:
+        """Have a call made again, now."""
+        path = f"/v1/jobs/{_segment(job_id)}/deliveries/{_segment(delivery_id)}/redeliver"
+        return Delivery.model_validate(self._connection.json("POST", path))
 
     # Results
 

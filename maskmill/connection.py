@@ -1,15 +1,24 @@
 """HTTP to the service: one place for addresses, keys, retries and errors."""
 
 import ipaddress
-from collections.abc import Mapping
-from typing import IO, Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, Any, TypeGuard
 from urllib.parse import urlsplit
 
 import httpx
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_random_exponential,
+)
 
 ATTEMPTS = 6
 _LONGEST_PAUSE_SECONDS = 5.0
+_LONGEST_LIMIT_SECONDS = 60.0  # of what a 429 may ask for
+_SILENCE_SECONDS = 45.0  # streams are kept alive every 15 s
 _TRANSIENT = frozenset({502, 503, 504})
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
@@ -26,13 +35,20 @@ class ApiError(MaskmillError):
     """The service refused. Decide by `code`; `problem` is its whole answer (RFC 9457)."""
 
     def __init__(
-        self, status: int, code: str, message: str, *, problem: Mapping[str, Any] | None = None
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        problem: Mapping[str, Any] | None = None,
+        retry_after_seconds: float | None = None,
     ) -> None:
         super().__init__(f"{message} ({code})")
         self.status = status
         self.code = code
         self.message = message
         self.problem = dict(problem or {})
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Connection:
@@ -66,6 +82,23 @@ class Connection:
 
         return self._answer(send, repeatable=True).json()
 
+    @contextmanager
+    def stream(self, path: str, *, headers: Mapping[str, str]) -> Iterator[Iterator[bytes] | None]:
+        """An answer's bytes as they come, None where it has none (204). Nothing is sent again."""
+        try:
+            with self._http.stream(
+                "GET",
+                self.url + path,
+                headers={**self._headers, **headers},
+                timeout=_SILENCE_SECONDS,
+            ) as response:
+                if not response.is_success:
+                    response.read()
+                    raise _api_error(response)
+                yield response.iter_bytes() if response.status_code != 204 else None
+        except httpx.TransportError as error:
+            raise ServiceUnreachableError(f"no answer from {self.url}: {error}") from error
+
     def download(self, url: str) -> bytes:
         return self._answer(lambda: self._http.get(url), repeatable=True).content
 
@@ -78,8 +111,10 @@ class Connection:
 
         retrying = Retrying(
             stop=stop_after_attempt(ATTEMPTS),
-            wait=wait_random_exponential(multiplier=0.2, max=_LONGEST_PAUSE_SECONDS),
-            retry=retry_if_exception(lambda error: _is_transient(error, repeatable)),
+            wait=_pause_seconds,
+            retry=retry_if_exception(
+                lambda error: _came_too_often(error) or _is_transient(error, repeatable)
+            ),
             reraise=True,
         )
         try:
@@ -88,6 +123,22 @@ class Connection:
             raise ServiceUnreachableError(f"no answer from {self.url}: {error}") from error
         except httpx.InvalidURL as error:
             raise ServiceUnreachableError(f"{self.url!r} is not an address: {error}") from error
+
+
+_growing = wait_random_exponential(multiplier=0.2, max=_LONGEST_PAUSE_SECONDS)
+
+
+def _pause_seconds(state: RetryCallState) -> float:
+    """As long as a limit says, within reason; else longer every time."""
+    error = state.outcome.exception() if state.outcome else None
+    if _came_too_often(error) and error.retry_after_seconds is not None:
+        return min(error.retry_after_seconds, _LONGEST_LIMIT_SECONDS)
+    return _growing(state)
+
+
+def _came_too_often(error: BaseException | None) -> TypeGuard[ApiError]:
+    """Nothing was done, and the service says when to come back."""
+    return isinstance(error, ApiError) and error.code == "too_many_requests"
 
 
 def _is_transient(error: BaseException, repeatable: bool) -> bool:
@@ -99,12 +150,15 @@ def _is_transient(error: BaseException, repeatable: bool) -> bool:
 
 
 def _api_error(response: httpx.Response) -> ApiError:
+    status, header = response.status_code, response.headers.get("retry-after", "")
+    seconds = float(header) if header.isdecimal() else None
     try:
         problem = response.json()
-        return ApiError(response.status_code, problem["code"], problem["detail"], problem=problem)
+        code, detail = problem["code"], problem["detail"]
     except (ValueError, KeyError, TypeError):
-        status = response.status_code
-        return ApiError(status, "http_error", f"HTTP {status} {response.reason_phrase}".strip())
+        problem, code = None, "http_error"
+        detail = f"HTTP {status} {response.reason_phrase}".strip()
+    return ApiError(status, code, detail, problem=problem, retry_after_seconds=seconds)
 
 
 def _is_this_machine(url: str) -> bool:

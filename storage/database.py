@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, func, select
 
 POOL_SIZE = 16  # the API's threads wait for one of these rather than for the database
 
@@ -15,6 +16,11 @@ _DEAD_CONNECTIONS = {
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,  # milliseconds
 }
+
+
+def database_time(connection: Connection) -> datetime:
+    """When the transaction began. Clocks of workers differ; this one is everybody's."""
+    return connection.execute(select(func.now())).scalar_one()
 
 
 class Database:

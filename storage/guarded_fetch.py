@@ -6,9 +6,10 @@ redirects, bytes and seconds. Proxies from the environment, cookies and credenti
 Hosts that the operator named are exempt from the address check only.
 """
 
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from enum import StrEnum
+from types import MappingProxyType
 
 import httpcore
 import httpx
@@ -27,10 +28,13 @@ from storage.guarded_network import (
     resolve_name,
     time_limit,
 )
+from storage.reading import Reading
 
 _HEADERS = [("User-Agent", "maskmill"), ("Accept", "*/*"), ("Accept-Encoding", "identity")]
 _REDIRECTS = {301, 302, 303, 307, 308}
 _SCHEMES = frozenset({"http", "https"})
+_DROPPED_BYTES = 4096
+_TOLD_BYTES = 2**20
 
 
 class FetchRefused(Exception):
@@ -42,8 +46,12 @@ class FetchFailure(StrEnum):
     FORBIDDEN = "forbidden"
     TOO_LARGE = "too_large"
     TIMEOUT = "timeout"
-    UNAVAILABLE = "unavailable"  # worth another try: no connection, broken off, 429, 5xx
+    OVERLOADED = "overloaded"  # worth another try, though not at once: 429, 503
+    UNAVAILABLE = "unavailable"  # worth another try: no connection, broken off, other 5xx
     REJECTED = "rejected"  # any other answer
+
+
+_TRANSIENT = {FetchFailure.OVERLOADED, FetchFailure.UNAVAILABLE}
 
 
 class FetchFailed(Exception):
@@ -96,40 +104,69 @@ class GuardedFetcher:
         with time_limit(seconds):
             return attempts(self._follow, url, max_bytes)
 
+    def get_once(self, url: str, *, max_bytes: int, reading: Reading) -> bytes:
+        """As `get`, tried once, in the time that is left there."""
+        with time_limit(reading.seconds_to_answer()):
+            return self._follow(url, max_bytes, reading)
+
+    def post(
+        self, url: str, body: bytes, *, headers: Mapping[str, str], timeout_seconds: float
+    ) -> int:
+        """Send `body` once, following no redirect; the answer's status, whatever it is.
+
+        Its body is dropped. Raises `FetchRefused`, or `FetchFailed` where no answer came in time.
+        """
+        target = self._checked_url(url)
+        with (
+            time_limit(timeout_seconds),
+            _typed_errors(target.host),
+            self._answer(target, method="POST", headers=headers, body=body) as response,
+        ):
+            _drop_body(response)
+            return response.status
+
     def close(self) -> None:
         self._pool.close()
 
-    def _follow(self, url: str, max_bytes: int) -> bytes:
+    def _follow(self, url: str, max_bytes: int, reading: Reading | None = None) -> bytes:
         target = self._checked_url(url)
         for _ in range(self._max_redirects + 1):
             with _typed_errors(target.host), self._answer(target) as response:
                 if response.status not in _REDIRECTS:
-                    return _body(response, max_bytes=max_bytes)
+                    return _body(response, max_bytes=max_bytes, reading=reading)
                 target = self._checked_url(_location(response), base=target)
         raise FetchRefused(f"more than {self._max_redirects} redirects")
 
     def _checked_url(self, reference: str, *, base: httpx.URL | None = None) -> httpx.URL:
-        url = _checked_url(reference, base=base)
+        url = parsed_address(reference, base=base)
         if url.scheme not in self._schemes:
             names = " and ".join(sorted(self._schemes))
             raise FetchRefused(f"{url.scheme or 'no'} scheme: only {names} are fetched")
         return url
 
     @contextmanager
-    def _answer(self, url: httpx.URL) -> Iterator[httpcore.Response]:
+    def _answer(
+        self,
+        url: httpx.URL,
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] = MappingProxyType({}),
+        body: bytes | None = None,
+    ) -> Iterator[httpcore.Response]:
         origin = httpcore.URL(
             scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
         )
-        headers = [("Host", url.netloc.decode("ascii")), *_HEADERS]
-        with self._pool.stream("GET", origin, headers=headers) as response:
+        sent = [("Host", url.netloc.decode("ascii")), *_HEADERS, *headers.items()]
+        with self._pool.stream(method, origin, headers=sent, content=body) as response:
             yield response
 
 
 def _is_transient(error: BaseException) -> bool:
-    return isinstance(error, FetchFailed) and error.kind is FetchFailure.UNAVAILABLE
+    return isinstance(error, FetchFailed) and error.kind in _TRANSIENT
 
 
-def _checked_url(reference: str, *, base: httpx.URL | None = None) -> httpx.URL:
+def parsed_address(reference: str, *, base: httpx.URL | None = None) -> httpx.URL:
+    """Raises `FetchRefused` for what is no address, or hides something in it."""
     try:
         url = base.join(reference) if base else httpx.URL(reference)
         host = url.host  # decoded here, and a ValueError where it is broken IDNA
@@ -144,6 +181,16 @@ def _checked_url(reference: str, *, base: httpx.URL | None = None) -> httpx.URL:
     return url
 
 
+def _drop_body(response: httpcore.Response) -> None:
+    """Read to the end, so that the connection can be used again, unless that is far away."""
+    read = 0
+    with suppress(httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError):
+        for chunk in response.iter_stream():
+            read += len(chunk)
+            if read > _DROPPED_BYTES:
+                break
+
+
 def _header(response: httpcore.Response, name: bytes) -> str:
     values = [value for key, value in response.headers if key.lower() == name]
     return values[0].decode("latin-1").strip() if values else ""
@@ -156,18 +203,33 @@ def _location(response: httpcore.Response) -> str:
     return location
 
 
-def _body(response: httpcore.Response, *, max_bytes: int) -> bytes:
+def _body(response: httpcore.Response, *, max_bytes: int, reading: Reading | None) -> bytes:
     _check_status(response.status)
     if _header(response, b"content-encoding").lower() not in {"", "identity"}:
         raise FetchFailed(FetchFailure.REJECTED, "the answer is compressed, unasked")
     declared = _header(response, b"content-length")
     if declared.isdecimal() and int(declared) > max_bytes:
         raise FetchFailed(FetchFailure.TOO_LARGE, f"{declared} bytes; {max_bytes} are the limit")
+    if reading is None:
+        return _read(response, max_bytes=max_bytes)
+    reading.expect(int(declared) if declared.isdecimal() else 0)
+    with time_limit(reading.seconds_left()):
+        return _read(response, max_bytes=max_bytes, grown=reading.expect)
+
+
+def _read(
+    response: httpcore.Response, *, max_bytes: int, grown: Callable[[int], None] = lambda _: None
+) -> bytes:
+    """`grown` hears of the size now and then: not every server says it beforehand."""
     body = bytearray()
+    told = 0
     for chunk in response.iter_stream():
         body += chunk
         if len(body) > max_bytes:
             raise FetchFailed(FetchFailure.TOO_LARGE, f"over {max_bytes} bytes, the limit")
+        if len(body) > told + _TOLD_BYTES:
+            told = len(body)
+            grown(told)
     return bytes(body)
 
 
@@ -179,7 +241,9 @@ def _check_status(status: int) -> None:
         kind = FetchFailure.NOT_FOUND
     elif status in {401, 403}:
         kind = FetchFailure.FORBIDDEN
-    elif status == 429 or status >= 500:
+    elif status in {429, 503}:
+        kind = FetchFailure.OVERLOADED
+    elif status >= 500:
         kind = FetchFailure.UNAVAILABLE
     raise FetchFailed(kind, f"status {status}")
 

@@ -77,7 +77,7 @@ class GuardedBackend(httpcore.NetworkBackend):
     """Resolves a name once, checks every address, and connects to those very addresses."""
 
     def __init__(self, allowed_hosts: Sequence[str], resolve: Resolve) -> None:
-        self._allowed = frozenset(map(_host_and_port, allowed_hosts))
+        self._allowed = exempt_hosts(allowed_hosts)
         self._resolve = resolve
         self._tcp = httpcore.SyncBackend()
 
@@ -90,7 +90,7 @@ class GuardedBackend(httpcore.NetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
         addresses = _resolve_in_time(self._resolve, host)
-        if not self._allowed & {(host.lower(), port), (host.lower(), None)}:
+        if not is_exempt(host, port, self._allowed):
             for address in addresses:
                 if not is_public(address):
                     raise AddressRefused(f"{host} is not a public address")
@@ -106,6 +106,18 @@ class GuardedBackend(httpcore.NetworkBackend):
                 if position == len(addresses) - 1:
                     raise
         raise httpcore.ConnectError("the name has no address")
+
+
+ExemptHosts = frozenset[tuple[str, int | None]]
+
+
+def exempt_hosts(allowed_hosts: Sequence[str]) -> ExemptHosts:
+    return frozenset(map(_host_and_port, allowed_hosts))
+
+
+def is_exempt(host: str, port: int, allowed: ExemptHosts) -> bool:
+    """Whether the operator named the host, or the host with this port."""
+    return bool(allowed & {(host.lower(), port), (host.lower(), None)})
 
 
 def _host_and_port(entry: str) -> tuple[str, int | None]:

@@ -1,6 +1,6 @@
 """Jobs: created once, planned under a lease, finished under a lease."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,12 +10,11 @@ from sqlalchemy import (
     Connection,
     Row,
     and_,
-    case,
     exists,
     func,
     or_,
     select,
-    text,
+    tuple_,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
@@ -23,9 +22,10 @@ from sqlalchemy.dialects.postgresql import insert
 from domain.documents import JobPromptDocument
 from domain.errors import LeaseLost
 from domain.ids import new_id
-from domain.lifecycle import OPEN_JOB, OPEN_SHARD, JobStatus, ShardStatus
+from domain.lifecycle import JobStatus, ShardStatus
 from domain.prompts import ConceptPrompt
 from storage import outbox
+from storage.conditions import JOB_IS_OPEN, SHARD_IS_OPEN
 from storage.events import record_event
 from storage.tables import jobs, lease_tokens, shards
 from storage.transitions import cancel_pending_shards, move_job
@@ -74,6 +74,7 @@ class Job:
     planning_at: datetime | None
     running_at: datetime | None
     finished_at: datetime | None
+    cleaned_at: datetime | None
 
     def parsed_prompts(self) -> tuple[ConceptPrompt, ...]:
         return tuple(JobPromptDocument.model_validate(p).to_prompt() for p in self.prompts)
@@ -85,19 +86,6 @@ _COLUMNS = tuple(jobs.c[name] for name in Job.__dataclass_fields__)
 def _job(row: Row[Any]) -> Job:
     values = row._asdict()
     return Job(**{**values, "status": JobStatus(values["status"])})
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Images by state. `total` grows while the job is being planned."""
-
-    total: int
-    processing: int
-    succeeded: int
-    failed: int
-    canceled: int
-    instances: int
-    per_second: float | None  # over the last minute of work; None before the first slice
 
 
 def create_job(connection: Connection, new: NewJob) -> tuple[Job, bool]:
@@ -136,6 +124,11 @@ def find_job(connection: Connection, job_id: str, *, owner_key_id: str | None = 
     return _job(row) if row else None
 
 
+def find_jobs(connection: Connection, job_ids: Collection[str]) -> list[Job]:
+    rows = connection.execute(select(*_COLUMNS).where(jobs.c.id.in_(job_ids)))
+    return [_job(row) for row in rows]
+
+
 def list_jobs(
     connection: Connection,
     owner_key_id: str,
@@ -154,63 +147,13 @@ def list_jobs(
     return [_job(row) for row in rows]
 
 
-def progress_of(connection: Connection, job_ids: Sequence[str]) -> dict[str, Progress]:
-    """Sums over the shard rows (one per 256 images), so that no row is fought over."""
-    left = shards.c.image_count - shards.c.committed
-    query = (
-        select(
-            shards.c.job_id,
-            func.sum(shards.c.image_count),
-            func.sum(case((shards.c.status == ShardStatus.RUNNING, left), else_=0)),
-            func.sum(shards.c.succeeded),
-            func.sum(shards.c.failed),
-            func.sum(
-                case(
-                    (shards.c.status.in_((ShardStatus.CANCELED, ShardStatus.FAILED)), left),
-                    else_=0,
-                )
-            ),
-            func.sum(shards.c.instances),
-        )
-        .where(shards.c.job_id.in_(job_ids))
-        .group_by(shards.c.job_id)
-    )
-    rates = _images_per_second(connection, job_ids)
-    found = {
-        job_id: _progress(numbers, rate=rates.get(job_id))
-        for job_id, *numbers in connection.execute(query)
-    }
-    return {job_id: found.get(job_id, Progress(0, 0, 0, 0, 0, 0, None)) for job_id in job_ids}
-
-
-def _progress(sums: Sequence[Any], *, rate: float | None) -> Progress:
-    total, processing, succeeded, failed, canceled, instances = map(int, sums)
-    return Progress(total, processing, succeeded, failed, canceled, instances, rate)
-
-
-_RATES = text("""
-    SELECT job_id,
-           sum(count)::float8 / greatest(extract(epoch FROM now() - min(created_at)), 0.001)
-      FROM slices
-     WHERE job_id = ANY(:job_ids) AND status = 'committed'
-       AND committed_at > now() - interval '60 seconds'
-     GROUP BY job_id
-""")
-
-
-def _images_per_second(connection: Connection, job_ids: Sequence[str]) -> dict[str, float]:
-    """Images of the slices committed in the last minute, by the time since their first began."""
-    rows = connection.execute(_RATES, {"job_ids": list(job_ids)})
-    return {job_id: float(rate) for job_id, rate in rows}
-
-
 def request_cancel(connection: Connection, job_id: str) -> None:
     """Wish the job's end. Pending shards end now, running ones within one batch."""
     wished = (
         update(jobs)
         .where(jobs.c.id == job_id, jobs.c.cancel_requested_at.is_(None))
-        .where(jobs.c.status.in_(OPEN_JOB))
-        .values(cancel_requested_at=func.now())
+        .where(JOB_IS_OPEN)
+        .values(cancel_requested_at=func.now(), lease_attempts=0)
     )
     if connection.execute(wished).rowcount:
         record_event(connection, job_id, kind="job.cancel_requested")
@@ -218,12 +161,47 @@ def request_cancel(connection: Connection, job_id: str) -> None:
         outbox.ring(connection, outbox.Tasks.FINISH_JOB, job_id=job_id)
 
 
+def pause_job(connection: Connection, job_id: str) -> None:
+    """Wish that no shard begins; running ones are given back within one batch."""
+    wished = (
+        update(jobs)
+        .where(jobs.c.id == job_id, jobs.c.paused_at.is_(None), JOB_IS_OPEN)
+        .values(paused_at=func.now())
+    )
+    if connection.execute(wished).rowcount:
+        record_event(connection, job_id, kind="job.paused")
+
+
+def resume_job(connection: Connection, job_id: str) -> None:
+    wished = (
+        update(jobs)
+        .where(jobs.c.id == job_id, jobs.c.paused_at.is_not(None), JOB_IS_OPEN)
+        .values(paused_at=None)
+        .returning(jobs.c.model)
+    )
+    model = connection.execute(wished).scalar_one_or_none()
+    if model is not None:
+        record_event(connection, job_id, kind="job.resumed")
+        outbox.ring(connection, outbox.Tasks.RUN_SHARDS, model=model)
+
+
+def set_priority(connection: Connection, job_id: str, priority: int) -> None:
+    """Of an open job; runs that have begun go on."""
+    changed = (
+        update(jobs)
+        .where(jobs.c.id == job_id, jobs.c.priority != priority, JOB_IS_OPEN)
+        .values(priority=priority)
+    )
+    if connection.execute(changed).rowcount:
+        record_event(connection, job_id, kind="job.prioritized", data={"priority": priority})
+
+
 def doom_job(connection: Connection, job_id: str, error: dict[str, Any]) -> None:
     """The job as a whole cannot be done: its pending shards end now, then it fails."""
     doomed = (
         update(jobs)
-        .where(jobs.c.id == job_id, jobs.c.error.is_(None), jobs.c.status.in_(OPEN_JOB))
-        .values(error=error)
+        .where(jobs.c.id == job_id, jobs.c.error.is_(None), JOB_IS_OPEN)
+        .values(error=error, lease_attempts=0)
     )
     if connection.execute(doomed).rowcount:
         record_event(connection, job_id, kind="job.error", data=error)
@@ -234,6 +212,7 @@ def doom_job(connection: Connection, job_id: str, error: dict[str, Any]) -> None
 @dataclass(frozen=True, slots=True)
 class JobLease:
     job_id: str
+    model: str
     token: int
     attempts: int
 
@@ -247,10 +226,12 @@ def _free(lease_seconds: float) -> dict[str, Any]:
 
 _LEASE_FREE = or_(jobs.c.lease_expires_at.is_(None), jobs.c.lease_expires_at < func.now())
 _WANTED = and_(jobs.c.cancel_requested_at.is_(None), jobs.c.error.is_(None))
-_NEEDS_PLANNING = and_(jobs.c.status.in_((JobStatus.QUEUED, JobStatus.PLANNING)), _WANTED)
-_HAS_OPEN_SHARDS = exists().where(shards.c.job_id == jobs.c.id, shards.c.status.in_(OPEN_SHARD))
+_NEEDS_PLANNING = and_(
+    JOB_IS_OPEN, jobs.c.status.in_((JobStatus.QUEUED, JobStatus.PLANNING)), _WANTED
+)
+_HAS_OPEN_SHARDS = exists().where(shards.c.job_id == jobs.c.id, SHARD_IS_OPEN)
 _NEEDS_FINISHING = and_(
-    jobs.c.status.in_(OPEN_JOB),
+    JOB_IS_OPEN,
     or_(jobs.c.status == JobStatus.RUNNING, ~_WANTED),
     ~_HAS_OPEN_SHARDS,
 )
@@ -269,10 +250,10 @@ def claim_job(
             lease_attempts=jobs.c.lease_attempts + 1,
             **_free(lease_seconds),
         )
-        .returning(jobs.c.lease_token, jobs.c.lease_attempts)
+        .returning(jobs.c.model, jobs.c.lease_token, jobs.c.lease_attempts)
     )
     row = connection.execute(statement).one_or_none()
-    return JobLease(job_id, row.lease_token, row.lease_attempts) if row else None
+    return JobLease(job_id, *row) if row else None
 
 
 def held_by(lease: JobLease) -> ColumnElement[bool]:
@@ -310,6 +291,20 @@ def renew_job(
         raise LeaseLost(lease.job_id)
 
 
+def require_held(connection: Connection, lease: JobLease) -> None:
+    """For the rest of the transaction; raises `LeaseLost`."""
+    mine = select(jobs.c.id).where(held_by(lease)).with_for_update()
+    if connection.execute(mine).first() is None:
+        raise LeaseLost(lease.job_id)
+
+
+def abandon_job(connection: Connection, lease: JobLease) -> None:
+    """The holder is about to die: the next one need not wait for the lease to run out."""
+    ended = update(jobs).where(held_by(lease)).values(lease_expires_at=func.now())
+    if connection.execute(ended).rowcount:
+        record_event(connection, lease.job_id, kind="job.stalled")
+
+
 def release_job(connection: Connection, lease: JobLease) -> bool:
     """Give the lease up; False when it is another's."""
     values = {"lease_expires_at": None, "lease_owner": None, "lease_attempts": 0}
@@ -325,7 +320,12 @@ def finish_job(
     connection.execute(
         update(jobs)
         .where(held_by(lease))
-        .values(manifest_number=manifest_number, lease_expires_at=None, lease_owner=None)
+        .values(
+            manifest_number=manifest_number,
+            lease_expires_at=None,
+            lease_owner=None,
+            paused_at=None,
+        )
     )
     return True
 
@@ -342,9 +342,43 @@ def jobs_to_finish(connection: Connection, *, limit: int = 100) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
+def ended_jobs(
+    connection: Connection,
+    *,
+    after: tuple[datetime, str] | None,
+    rest_seconds: float,
+    look_back_seconds: float,
+    limit: int,
+) -> list[Job]:
+    """Jobs that ended at least `rest_seconds` ago, `look_back_seconds` at most, in that order;
+    `after` is (finished_at, id) of the last one seen."""
+    rest, look_back = (
+        func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+        for seconds in (rest_seconds, look_back_seconds)
+    )
+    query = select(*_COLUMNS).where(
+        jobs.c.finished_at.between(func.now() - look_back, func.now() - rest),
+        jobs.c.cleaned_at.is_(None),
+    )
+    if after is not None:
+        query = query.where(tuple_(jobs.c.finished_at, jobs.c.id) > after)
+    rows = connection.execute(query.order_by(jobs.c.finished_at, jobs.c.id).limit(limit))
+    return [_job(row) for row in rows]
+
+
 def needs_finishing(connection: Connection, job_id: str) -> bool:
     query = select(exists().where(jobs.c.id == job_id, _NEEDS_FINISHING))
     return bool(connection.execute(query).scalar_one())
+
+
+def has_images_never_run(connection: Connection, job_id: str) -> bool:
+    """Whether shards were canceled before their end."""
+    query = exists().where(
+        shards.c.job_id == job_id,
+        shards.c.status == ShardStatus.CANCELED,
+        shards.c.committed < shards.c.image_count,
+    )
+    return bool(connection.execute(select(query)).scalar_one())
 
 
 def drop_shards(connection: Connection, job_id: str) -> None:

@@ -23,6 +23,7 @@ from storage.object_store import (
     StoreError,
     StoreUnavailable,
 )
+from storage.reading import Reading
 
 _PARTIAL_SUFFIX = ".maskmill-partial"
 _NOT_FOUND = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
@@ -49,11 +50,15 @@ class LocalStore:
         root.mkdir(parents=True, exist_ok=True)
         return cls(root)
 
-    def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
+    def get(
+        self, key: str, *, max_bytes: int | None = None, reading: Reading | None = None
+    ) -> bytes:
         with self.open(key) as file:
             size = os.fstat(file.fileno()).st_size
             if max_bytes is not None and size > max_bytes:
                 raise ObjectTooLarge(f"{key} has {size} bytes")
+            if reading is not None:
+                reading.expect(size)
             with _typed_errors(key):
                 return file.read(size)
 

@@ -8,12 +8,14 @@ from typing import Any, TextIO
 import structlog
 
 from domain.printable import printable
+from storage.tracing import current_trace_id
 
 
 def configure_logging(log_format: str) -> None:
     """`console` for people, `json` for machines. The libraries' own loggers end up here too."""
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _trace_id,
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -58,6 +60,14 @@ def _renderers(log_format: str) -> list[structlog.types.Processor]:
             colors=sys.stderr.isatty(), exception_formatter=_escaped_traceback
         ),
     ]
+
+
+def _trace_id(
+    _logger: Any, _method: str, event: structlog.types.EventDict
+) -> structlog.types.EventDict:
+    if trace_id := current_trace_id():
+        event["trace_id"] = trace_id
+    return event
 
 
 def _escape_texts(

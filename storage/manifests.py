@@ -8,7 +8,6 @@ address a line. The same `custom_id` may occur twice.
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, cast
@@ -71,15 +70,27 @@ def read_manifest(path: Path, *, kind: ManifestKind) -> Iterator[tuple[int, Mani
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[int, ManifestLine]]:
-    for number, text in _filled_lines(path):
-        with _numbered_errors(number):
-            line = ManifestLine.model_validate_json(text.strip())
-        yield number, line
+    """Bytes that are a good line need not be looked at twice; all others get the long look."""
+    for number, data in _raw_lines(path):
+        try:
+            line: ManifestLine | None = ManifestLine.model_validate_json(data.strip())
+        except ValidationError:
+            line = _json_line(number, _decoded(data, number=number).strip())
+        if line is not None:
+            yield number, line
+
+
+def _json_line(number: int, text: str) -> ManifestLine | None:
+    try:
+        return ManifestLine.model_validate_json(text) if text else None
+    except ValueError as error:
+        raise _invalid(number, error) from error
 
 
 def _read_text(path: Path) -> Iterator[tuple[int, ManifestLine]]:
-    for number, text in _filled_lines(path):
-        yield number, _line(number, {"image": text.strip()})
+    for number, text in _lines(path):
+        if image := text.strip():
+            yield number, _line(number, {"image": image})
 
 
 def _read_csv(path: Path) -> Iterator[tuple[int, ManifestLine]]:
@@ -89,12 +100,15 @@ def _read_csv(path: Path) -> Iterator[tuple[int, ManifestLine]]:
     image = _image_column(names, number=header_number)
     if "prompts" in names:
         raise _broken(header_number, "CSV cannot carry prompts; use JSONL or Parquet")
+    places = {name: place for place, name in enumerate(names)}  # the last of the same name
+    image_place, custom_id_place = places[image], places.get("custom_id")
     for number, row in rows:
         if len(row) != len(names):
             raise _broken(number, f"{len(row)} cells, but the header has {len(names)}")
-        cells = dict(zip(names, row, strict=True))
-        custom_id = cells.get("custom_id") or None
-        yield number, _line(number, {"image": cells[image], "custom_id": custom_id})
+        fields = {"image": row[image_place]}
+        if custom_id_place is not None and (custom_id := row[custom_id_place]):
+            fields["custom_id"] = custom_id
+        yield number, _line(number, fields)
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -115,9 +129,9 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 def _read_parquet(path: Path) -> Iterator[tuple[int, ManifestLine]]:
     number = 0
     for batch in _parquet_batches(path):
-        for position in range(batch.num_rows):
+        for fields in _rows(batch, first_number=number + 1):
             number += 1
-            yield number, _line(number, _row(batch, position, number=number))
+            yield number, _line(number, fields)
 
 
 def _parquet_batches(path: Path) -> Iterator[pa.RecordBatch]:
@@ -175,6 +189,32 @@ def _unfolded_bytes(array: "pa.Array[Any]") -> int:
     return own + int(array.nbytes)
 
 
+def _rows(batch: pa.RecordBatch, *, first_number: int) -> Iterator[dict[str, Any]]:
+    """Without nulls: columns have them where JSON leaves a field away.
+
+    Texts are taken column by column, which is five times as quick; row by row where one of them
+    is broken, to say which, and where a row may be large.
+    """
+    names = batch.schema.names
+    if "prompts" not in names:
+        try:
+            columns = [_texts(column) for column in batch.columns]
+        except (pa.ArrowException, ValueError, ArithmeticError):
+            pass
+        else:
+            for values in zip(*columns, strict=True):
+                yield {n: v for n, v in zip(names, values, strict=True) if v is not None}
+            return
+    for position in range(batch.num_rows):
+        yield _without_nulls(_row(batch, position, number=first_number + position))
+
+
+def _texts(column: "pa.Array[Any]") -> list[Any]:
+    """Its dictionary grows through a row group, so that only what the rows refer to is unfolded."""
+    plain = column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
+    return plain.to_pylist()
+
+
 def _row(batch: pa.RecordBatch, position: int, *, number: int) -> dict[str, Any]:
     try:
         values = [column[position].as_py() for column in batch.columns]
@@ -191,13 +231,13 @@ def _image_column(names: Iterable[str], *, number: int | None) -> str:
     raise _broken(number, f"no column {' or '.join(_IMAGE_COLUMNS)}; found: {found}")
 
 
-def _line(number: int, fields: Mapping[str, Any]) -> ManifestLine:
-    """Nulls are left out: columns have them where JSON leaves a field away."""
-    with _numbered_errors(number):
-        present = _without_nulls(fields)
-        if isinstance(present.get("prompts"), str):
-            present["prompts"] = from_json(present["prompts"])
-        return ManifestLine.model_validate(present)
+def _line(number: int, fields: dict[str, Any]) -> ManifestLine:
+    try:
+        if isinstance(fields.get("prompts"), str):
+            fields["prompts"] = from_json(fields["prompts"])
+        return ManifestLine.model_validate(fields)
+    except ValueError as error:
+        raise _invalid(number, error) from error
 
 
 def _without_nulls(value: Any) -> Any:
@@ -208,19 +248,20 @@ def _without_nulls(value: Any) -> Any:
     return value
 
 
-def _filled_lines(path: Path) -> Iterator[tuple[int, str]]:
-    return ((number, text) for number, text in _lines(path) if text.strip())
-
-
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Decoded lines with their ends. No line is read further than the limit."""
+    """Decoded lines with their ends."""
+    return ((number, _decoded(line, number=number)) for number, line in _raw_lines(path))
+
+
+def _raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """No line is read further than the limit."""
     with path.open("rb") as file:
         number = 0
         while line := file.readline(MAX_LINE_BYTES + 1):
             number += 1
             if len(line) > MAX_LINE_BYTES:
                 raise _broken(number, f"longer than {MAX_LINE_BYTES} bytes")
-            yield number, _decoded(line, number=number)
+            yield number, line
 
 
 def _decoded(line: bytes, *, number: int) -> str:
@@ -230,14 +271,10 @@ def _decoded(line: bytes, *, number: int) -> str:
         raise _broken(number, f"not UTF-8 at byte {error.start + 1} of the line") from error
 
 
-@contextmanager
-def _numbered_errors(number: int) -> Iterator[None]:
-    try:
-        yield
-    except ValidationError as error:
-        raise _broken(number, _first_reason(error)) from error
-    except ValueError as error:
-        raise _broken(number, f"prompts: {error}") from error
+def _invalid(number: int, error: ValueError) -> InvalidRequest:
+    if isinstance(error, ValidationError):
+        return _broken(number, _first_reason(error))
+    return _broken(number, f"prompts: {error}")
 
 
 def _first_reason(error: ValidationError) -> str:

@@ -5,6 +5,7 @@ the prefix that the user named. The keys of its parts and manifests are relative
 so that a manifest stays true wherever the whole result is copied.
 """
 
+import re
 import unicodedata
 
 from domain.errors import InvalidRequest
@@ -12,14 +13,22 @@ from domain.errors import InvalidRequest
 MAX_PATH_BYTES = 900  # S3 takes 1,024 for the whole key
 MAX_SEGMENT_BYTES = 255  # a file name in a folder store
 
+PARTS = "parts/"  # below the results root
+_PART = re.compile(PARTS + r"(\d{8,})-\d{4,}-t\d+\.(?:annotations|images)\.parquet")
+
 
 def job_prefix(job_id: str) -> str:
     return f"jobs/{job_id}/"
 
 
-def shard_list(job_id: str, shard_number: int) -> str:
+def shard_lists(job_id: str) -> str:
+    """The prefix of them all."""
+    return f"{job_prefix(job_id)}shards/"
+
+
+def shard_list(job_id: str, shard_number: int, *, token: int) -> str:
     """The images of a shard, one `ItemDocument` a line."""
-    return f"{job_prefix(job_id)}shards/{shard_number:08d}.jsonl"
+    return f"{shard_lists(job_id)}{shard_number:08d}-t{token}.jsonl"
 
 
 def results_root(job_id: str) -> str:
@@ -37,8 +46,14 @@ def images_part(shard_number: int, *, start: int, token: int) -> str:
     return f"{_part(shard_number, start, token)}.images.parquet"
 
 
+def shard_of_part(key: str) -> int | None:
+    """Of a part's key, relative to the results root; None for any other object's."""
+    found = _PART.fullmatch(key)
+    return int(found[1]) if found else None
+
+
 def _part(shard_number: int, start: int, token: int) -> str:
-    return f"parts/{shard_number:08d}-{start:04d}-t{token}"
+    return f"{PARTS}{shard_number:08d}-{start:04d}-t{token}"
 
 
 def manifest(number: int) -> str:

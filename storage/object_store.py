@@ -8,6 +8,7 @@ from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
 from domain.errors import InvalidRequest
+from storage.reading import Reading
 from storage.settings import Settings
 
 OCTET_STREAM = "application/octet-stream"
@@ -38,6 +39,14 @@ class StoreUnavailable(StoreError):
     after the client's own retries."""
 
 
+class StoreOverloaded(StoreUnavailable):
+    """The store asks for fewer requests."""
+
+
+class StoreTimeout(StoreUnavailable):
+    """The store does not answer, or an object's bytes do not come, in time."""
+
+
 class BadCredentials(StoreUnavailable):
     """The service's own credentials are missing, wrong or out of date: no object is at fault."""
 
@@ -54,8 +63,13 @@ class ObjectStore(Protocol):
     Thread safe. A reader sees an object whole or not at all, also while it is overwritten.
     """
 
-    def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
-        """The whole object; `ObjectTooLarge` without reading more than `max_bytes`."""
+    def get(
+        self, key: str, *, max_bytes: int | None = None, reading: Reading | None = None
+    ) -> bytes:
+        """The whole object; `ObjectTooLarge` without reading more than `max_bytes`.
+
+        With `reading` it is tried once, in the time that is left there, and told its size.
+        """
 
     def open(self, key: str) -> AbstractContextManager[BinaryIO]:
         """The object as a seekable file at position 0, whatever its size.
@@ -91,12 +105,15 @@ def open_store(url: str, *, settings: Settings) -> ObjectStore:
     """The store at `s3://bucket/prefix` or `file:///folder` (made if missing)."""
     scheme, _, rest = url.partition("://")
     if scheme.lower() == "s3":
-        from storage.s3_store import S3Store, shared_s3_client
+        from storage.s3_store import shared_s3_store
 
         bucket, prefix = split_s3_uri(url)
-        client = shared_s3_client(settings.s3_endpoint_url)
-        public = settings.s3_public_url
-        return S3Store(client, bucket, prefix, signer=shared_s3_client(public) if public else None)
+        return shared_s3_store(
+            bucket,
+            prefix,
+            endpoint_url=settings.s3_endpoint_url,
+            public_url=settings.s3_public_url,
+        )
     if scheme == "file" and rest.startswith("/"):
         from storage.local_store import LocalStore
 

@@ -19,6 +19,14 @@ class Tasks:
     ANSWER = "maskmill.answer"  # never in the outbox: storage.lane rings for it
 
 
+PLANNING_QUEUE = "planning"
+
+
+def bulk_queue(model: str) -> str:
+    """The Celery queue of a model's shards: a worker of another cannot swallow its bell."""
+    return f"bulk:{model}"
+
+
 @dataclass(frozen=True, slots=True)
 class Bell:
     id: int
@@ -27,7 +35,10 @@ class Bell:
 
 
 def ring(connection: Connection, task: str, **arguments: Any) -> None:
-    """Have `task` called with `arguments` (ids only) once this transaction is committed."""
+    """Have `task` called with `arguments` (ids only) once this transaction is committed.
+
+    RUN_SHARDS is called with `model`, and heard by workers that have it.
+    """
     connection.execute(insert(outbox).values(task=task, arguments=arguments))
     connection.execute(select(func.pg_notify(CHANNEL, "")))
 

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from urllib.parse import quote
 
-import boto3
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectTimeoutError,
     CredentialRetrievalError,
+    FlexibleChecksumError,
     IncompleteReadError,
     NoCredentialsError,
     ReadTimeoutError,
@@ -34,15 +35,21 @@ from storage.object_store import (
     ObjectNotFound,
     ObjectTooLarge,
     StoreError,
+    StoreOverloaded,
+    StoreTimeout,
     StoreUnavailable,
 )
+from storage.reading import Reading
+from storage.s3_counts import S3_COUNTS
+from storage.s3_credentials import retry_when_renewed, session_with_current_credentials
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 _DELETE_BATCH = 1000  # the most that DeleteObjects takes
 _SPOOLED_BYTES = 8 * 2**20  # smaller downloads stay in memory
-_BROKEN_BODY = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
+_CHUNK_BYTES = 2**18
+_BROKEN_BODY = (FlexibleChecksumError, IncompleteReadError, ResponseStreamingError)
 # Refusals of ourselves rather than of the key: no reason to call every image forbidden.
 _BAD_CREDENTIALS = {
     "ExpiredToken",
@@ -51,12 +58,18 @@ _BAD_CREDENTIALS = {
     "RequestTimeTooSkewed",
     "SignatureDoesNotMatch",
 }
+_BAD_CREDENTIALS_OF_HEAD = {"400", "403"}  # its answer has no body that could say more
+_READING_SECONDS = 10.0  # without a byte; an image is asked for again, while it has time
 # Without threads: the callers are threads already, and memory stays at one part each.
 _TRANSFER = TransferConfig(use_threads=False)
 
 
 class _BrokenBody(StoreUnavailable):
     """The answer broke off while it was read; botocore's own retries do not cover that."""
+
+
+class _StalledBody(_BrokenBody, StoreTimeout):
+    """It went on too slowly."""
 
 
 def s3_client(
@@ -68,6 +81,11 @@ def s3_client(
 ) -> "S3Client":
     """A thread-safe client with credentials from the usual places (environment, profile, role).
 
+    `standard` retries: exponential pauses with jitter, and a budget of retries for the process.
+    `adaptive` would add a rate limit over all calls of the client, so that one bucket that says
+    SlowDown stalls the reading and writing of all others; botocore's documentation advises
+    against it for more than one tenant. Images have a window of their own, which adapts.
+
     Servers other than AWS get path-style addresses, and the newer checksum headers only where
     S3 requires them: not every one of those servers knows them.
     """
@@ -78,14 +96,20 @@ def s3_client(
     }
     config = Config(
         signature_version="s3v4",
-        retries={"mode": "adaptive", "total_max_attempts": attempts},
+        retries={"mode": "standard", "total_max_attempts": attempts},
         max_pool_connections=64,
         connect_timeout=connect_seconds,
         read_timeout=read_seconds,
         **(elsewhere if endpoint_url else {}),
     )
     # A session of its own: boto3's default session must not be shared by threads.
-    return boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=config)
+    session, credentials = session_with_current_credentials()
+    client = session.client("s3", endpoint_url=endpoint_url, config=config)
+    S3_COUNTS.watch(client)
+    if credentials is not None:
+        codes = _BAD_CREDENTIALS | _BAD_CREDENTIALS_OF_HEAD
+        client.meta.events.register("needs-retry.s3", retry_when_renewed(credentials, codes=codes))
+    return client
 
 
 @cache
@@ -94,21 +118,57 @@ def shared_s3_client(endpoint_url: str | None) -> "S3Client":
     return s3_client(endpoint_url)
 
 
+@cache
+def _shared_reader(endpoint_url: str | None) -> "S3Client":
+    """For images, which are tried again by those who wait for them (storage.fetching)."""
+    return s3_client(endpoint_url, attempts=1, read_seconds=_READING_SECONDS)
+
+
+def shared_s3_store(
+    bucket: str, prefix: str = "", *, endpoint_url: str | None, public_url: str | None = None
+) -> "S3Store":
+    """With the process's clients."""
+    return S3Store(
+        shared_s3_client(endpoint_url),
+        bucket,
+        prefix,
+        signer=shared_s3_client(public_url) if public_url else None,
+        reader=_shared_reader(endpoint_url),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class S3Store:
     """`prefix` is the folder that keys are relative to; empty for the whole bucket.
 
     `signer` makes the links that users follow, where they reach the server at another address.
+    `reader` is the client for images, which does not try again by itself.
     """
 
     client: "S3Client"
     bucket: str
     prefix: str = ""
     signer: "S3Client | None" = None
+    reader: "S3Client | None" = None
 
     def __post_init__(self) -> None:
         folder = self.prefix.strip("/")
         object.__setattr__(self, "prefix", f"{folder}/" if folder else "")
+
+    def get(
+        self, key: str, *, max_bytes: int | None = None, reading: Reading | None = None
+    ) -> bytes:
+        if reading is None:
+            return self._get_patiently(key, max_bytes)
+        with _typed_errors(key):
+            answer = (self.reader or self.client).get_object(
+                Bucket=self.bucket, Key=self._full(key)
+            )
+            with closing(answer["Body"]) as body:
+                size = answer["ContentLength"]
+                _check_size(key, size, max_bytes=max_bytes)
+                reading.expect(size)
+                return _read_in_time(key, body, size=size, reading=reading)
 
     @retry(
         retry=retry_if_exception_type(_BrokenBody),
@@ -116,12 +176,11 @@ class S3Store:
         wait=wait_random_exponential(multiplier=0.1, max=2),
         reraise=True,
     )
-    def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
+    def _get_patiently(self, key: str, max_bytes: int | None) -> bytes:
         with _typed_errors(key):
             answer = self.client.get_object(Bucket=self.bucket, Key=self._full(key))
             with closing(answer["Body"]) as body:
-                if max_bytes is not None and answer["ContentLength"] > max_bytes:
-                    raise ObjectTooLarge(f"{key} has {answer['ContentLength']} bytes")
+                _check_size(key, answer["ContentLength"], max_bytes=max_bytes)
                 return body.read()
 
     @contextmanager
@@ -201,6 +260,35 @@ class S3Store:
         return self.prefix + key
 
 
+def _check_size(key: str, size: int, *, max_bytes: int | None) -> None:
+    if max_bytes is not None and size > max_bytes:
+        raise ObjectTooLarge(f"{key} has {size} bytes")
+
+
+def _read_in_time(key: str, body: Any, *, size: int, reading: Reading) -> bytes:
+    body._raw_stream = _Arriving(body._raw_stream)
+    data = bytearray()
+    while chunk := body.read(_CHUNK_BYTES):
+        data += chunk
+        if len(data) < size and reading.seconds_left() <= 0:
+            raise StoreTimeout(f"{key}: the time is over with {len(data)} of {size} bytes")
+    return bytes(data)
+
+
+class _Arriving:
+    """urllib3's answer, of which each read takes what has come, instead of waiting until it has
+    as much as was asked for: otherwise a byte now and then could keep a reader for hours."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def read(self, amount: int) -> bytes:
+        return cast(bytes, self._stream.read1(amount))
+
+    def close(self) -> None:
+        self._stream.close()
+
+
 @contextmanager
 def _typed_errors(key: str) -> Iterator[None]:
     try:
@@ -211,6 +299,10 @@ def _typed_errors(key: str) -> Iterator[None]:
         raise _store_error(code, key, status=status) from error
     except _BROKEN_BODY as error:
         raise _BrokenBody(f"{key}: {type(error).__name__}") from error
+    except ReadTimeoutError as error:
+        raise _StalledBody(f"{key}: {type(error).__name__}") from error
+    except ConnectTimeoutError as error:
+        raise StoreTimeout(f"{key}: {type(error).__name__}") from error
     except (NoCredentialsError, CredentialRetrievalError) as error:
         raise BadCredentials(f"{key}: {error}") from error
     except (BotoCoreError, RetriesExceededError, S3DownloadFailedError) as error:
@@ -227,4 +319,6 @@ def _store_error(code: str, key: str, *, status: int) -> StoreError:
         kind = ObjectNotFound
     elif status == 403 or code == "AccessDenied":
         kind = ObjectForbidden
+    elif status in {429, 503} or code.startswith("SlowDown"):
+        kind = StoreOverloaded
     return kind(f"{key}: {code or status}")

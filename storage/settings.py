@@ -24,7 +24,9 @@ class Settings(BaseSettings):
     object_store: str = Field(
         description="Where the service keeps its objects: s3://bucket/prefix, or file:///folder"
     )
-    signing_secret: SecretStr = Field(description="Signs download links of a folder store")
+    signing_secret: SecretStr = Field(
+        description="Signs download links of a folder store; the secrets of webhooks come from it"
+    )
     s3_endpoint_url: str | None = Field(
         None,
         validation_alias=AliasChoices(
@@ -132,7 +134,7 @@ class Settings(BaseSettings):
         20_000_000, gt=0, description="Images that open jobs of one API key may have left to do"
     )
     requests_per_minute: int = Field(
-        1200, gt=0, description="Requests to /v1 that one API key may make"
+        12_000, gt=0, description="Requests to /v1 that one API key may make"
     )
     worker_metrics_port: int = Field(
         0, ge=0, le=65535, description="Where a worker serves Prometheus metrics; 0: nowhere"

@@ -4,21 +4,38 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, insert, literal, select, text, update
+from sqlalchemy import Connection, Row, and_, func, literal, null, select, text, update
+from sqlalchemy.dialects.postgresql import insert
 
 from domain.errors import LeaseLost
-from domain.lifecycle import OPEN_JOB, OPEN_SHARD, ShardStatus
+from domain.lifecycle import ShardStatus, Wish
 from domain.planning import Span
 from storage.events import record_event
-from storage.tables import jobs, lease_tokens, shards, slices
+from storage.tables import jobs, shards, slices
 from storage.transitions import move_shard
 
 
 @dataclass(frozen=True, slots=True)
 class NewShard:
+    """`list_token` is of the lease under which its list was written."""
+
     number: int
     first_image_index: int
     image_count: int
+    list_token: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Failed images with one of `codes` (none: with any) are run again, and no others; those
+    before `position` have been."""
+
+    codes: frozenset[str]
+    position: int
+
+    def wants(self, code: str | None, *, position: int) -> bool:
+        """`code` is that of the image's failure, None for a success."""
+        return code is not None and position >= self.position and code in (self.codes or (code,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +47,15 @@ class ShardLease:
 
     job_id: str
     number: int
+    model: str
     token: int
     attempts: int
     first_image_index: int
     image_count: int
+    list_token: int
     committed: int
     lost: tuple[Span, ...]
+    retry: Retry | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +80,7 @@ def add_shards(connection: Connection, job_id: str, new: Sequence[NewShard]) -> 
             "status": ShardStatus.PENDING,
             "first_image_index": shard.first_image_index,
             "image_count": shard.image_count,
+            "list_token": shard.list_token,
         }
         for shard in new
     ]
@@ -73,16 +94,21 @@ _CLAIM = text("""
           FROM shards s JOIN jobs j ON j.id = s.job_id
          WHERE s.status = 'running' AND s.lease_expires_at >= now()
          GROUP BY s.job_id, j.owner_key_id
+    ), owner AS (
+        SELECT owner_key_id, random() AS lot,
+               (SELECT sum(running) FROM busy WHERE busy.owner_key_id = jobs.owner_key_id)
+                   AS running
+          FROM jobs
+         WHERE status IN ('queued', 'planning', 'running')
+         GROUP BY owner_key_id
     ), candidate AS (
-        SELECT j.id, j.priority, j.created_at,
-               coalesce((SELECT sum(running) FROM busy WHERE owner_key_id = j.owner_key_id), 0)
-                   AS running_for_owner,
-               coalesce((SELECT running FROM busy WHERE job_id = j.id), 0) AS running_for_job
-          FROM jobs j
+        SELECT j.id
+          FROM jobs j JOIN owner USING (owner_key_id)
          WHERE j.status IN ('queued', 'planning', 'running')
-           AND j.cancel_requested_at IS NULL AND j.error IS NULL
+           AND j.cancel_requested_at IS NULL AND j.error IS NULL AND j.paused_at IS NULL
            AND j.model = ANY(:models)
-         ORDER BY priority DESC, running_for_owner, running_for_job, created_at
+         ORDER BY j.priority DESC, coalesce(owner.running, 0), owner.lot,
+                  coalesce((SELECT running FROM busy WHERE job_id = j.id), 0), random()
     ), chosen AS (
         -- A nested loop that stops at the first shard found, so that one row is locked.
         SELECT next.job_id, next.number
@@ -107,8 +133,9 @@ _CLAIM = text("""
            lease_expires_at = now() + make_interval(secs => :lease_seconds)
       FROM chosen
      WHERE s.job_id = chosen.job_id AND s.number = chosen.number
-    RETURNING s.job_id, s.number, s.lease_token AS token, s.attempts, s.first_image_index,
-              s.image_count, s.committed
+    RETURNING s.job_id, s.number, (SELECT model FROM jobs WHERE id = s.job_id) AS model,
+              s.lease_token AS token, s.attempts, s.first_image_index, s.image_count, s.list_token,
+              s.committed, s.retry_codes
 """)
 
 
@@ -117,8 +144,10 @@ def claim_shard(
 ) -> ShardLease | None:
     """Lease the next shard: by priority, then to the key and the job that have least running.
 
-    A small job therefore never waits behind the queue of a large one. The attempt is counted
-    here, before the run, and what a dead runner had in flight is marked as lost.
+    Among equals a lot decides: a single worker, to which all are equal, then serves every key and
+    every job too, and neither a small job waits behind the queue of a large one, nor a large one
+    for a stream of small ones. The attempt is counted here, before the run, and what a dead
+    runner had in flight is marked as lost.
     """
     values = {"owner": owner, "models": list(models), "lease_seconds": lease_seconds}
     row = connection.execute(_CLAIM, values).one_or_none()
@@ -131,51 +160,46 @@ def claim_shard(
         shard_number=row.number,
         data={"owner": owner, "token": row.token, "attempt": row.attempts},
     )
-    lost = _lost_spans(connection, row.job_id, row.number)
-    return ShardLease(**row._asdict(), lost=lost)
+    found: dict[str, Any] = row._asdict()
+    retry = _retry(found.pop("retry_codes"))
+    return ShardLease(**found, lost=_lost_spans(connection, row), retry=retry)
 
 
-def _lost_spans(connection: Connection, job_id: str, number: int) -> tuple[Span, ...]:
-    query = select(slices.c.start, slices.c.count).where(
-        slices.c.job_id == job_id, slices.c.shard_number == number, slices.c.status == "lost"
+def _retry(retry_codes: dict[str, Any] | None) -> Retry | None:
+    if retry_codes is None:
+        return None
+    return Retry(frozenset(retry_codes["codes"]), retry_codes["position"])
+
+
+def _lost_spans(connection: Connection, shard: Row[Any]) -> tuple[Span, ...]:
+    """A slice that was tried again for some of its images has those as its own while it is open,
+    so that its start does not say which."""
+    start = slices.c.first_image_index - shard.first_image_index
+    query = select(start, slices.c.count).where(
+        slices.c.job_id == shard.job_id,
+        slices.c.shard_number == shard.number,
+        slices.c.status == "lost",
     )
-    return tuple(Span(*row) for row in connection.execute(query))
+    return tuple(Span(*found) for found in connection.execute(query))
 
 
-_CLAIMABLE = text("""
-    SELECT EXISTS (
-        SELECT 1 FROM shards s JOIN jobs j ON j.id = s.job_id
-         WHERE s.status IN ('pending', 'running') AND s.available_at <= now()
-           AND (s.status = 'pending' OR s.lease_expires_at < now())
-           AND j.cancel_requested_at IS NULL AND j.error IS NULL)
+_MODELS_WITH_WORK = text("""
+    SELECT DISTINCT j.model FROM jobs j
+     WHERE j.status IN ('queued', 'planning', 'running')
+       AND j.cancel_requested_at IS NULL AND j.error IS NULL AND j.paused_at IS NULL
+       AND EXISTS (
+        SELECT 1 FROM shards s
+         WHERE s.job_id = j.id AND s.status IN ('pending', 'running') AND s.available_at <= now()
+           AND (s.status = 'pending' OR s.lease_expires_at < now()))
 """)
 
 
-def work_is_waiting(connection: Connection) -> bool:
-    return bool(connection.execute(_CLAIMABLE).scalar_one())
+def models_with_work(connection: Connection) -> list[str]:
+    """Whose workers have something to claim."""
+    return list(connection.execute(_MODELS_WITH_WORK).scalars())
 
 
-def cancel_abandoned_shards(connection: Connection) -> int:
-    """For the sweeper: shards of unwanted jobs that nobody runs, and so nobody ends: given back
-    after the wish, or left by a runner that died."""
-    unwanted = select(jobs.c.id).where(
-        jobs.c.status.in_(OPEN_JOB),
-        jobs.c.cancel_requested_at.is_not(None) | jobs.c.error.is_not(None),
-    )
-    statement = (
-        update(shards)
-        .where(shards.c.job_id.in_(unwanted), shards.c.status.in_(OPEN_SHARD))
-        .where((shards.c.status == ShardStatus.PENDING) | (shards.c.lease_expires_at < func.now()))
-        .values(status=ShardStatus.CANCELED, lease_token=lease_tokens.next_value())
-        .returning(shards.c.job_id, shards.c.number)
-    )
-    ended = connection.execute(statement).all()
-    for job_id, number in ended:
-        record_event(connection, job_id, kind="shard.canceled", shard_number=number)
-    return len(ended)
-
-
-def _held(lease: ShardLease) -> Any:
+def held(lease: ShardLease) -> Any:
     return and_(
         shards.c.job_id == lease.job_id,
         shards.c.number == lease.number,
@@ -184,33 +208,58 @@ def _held(lease: ShardLease) -> Any:
     )
 
 
-def renew_lease(connection: Connection, lease: ShardLease, *, lease_seconds: float) -> bool:
-    """Keep the lease. Returns whether the job is still wanted; raises `LeaseLost`."""
+def renew_lease(connection: Connection, lease: ShardLease, *, lease_seconds: float) -> Wish:
+    """Keep the lease, and hear what is wanted of the job; raises `LeaseLost`."""
     expiry = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, lease_seconds)
-    statement = update(shards).where(_held(lease)).values(lease_expires_at=expiry)
+    statement = update(shards).where(held(lease)).values(lease_expires_at=expiry)
     if connection.execute(statement).rowcount == 0:
         raise LeaseLost(f"{lease.job_id} shard {lease.number}")
-    wanted = select(jobs.c.cancel_requested_at.is_(None) & jobs.c.error.is_(None))
-    return bool(connection.execute(wanted.where(jobs.c.id == lease.job_id)).scalar_one())
+    return wish_of(connection, lease.job_id)
 
 
-def open_slice(connection: Connection, lease: ShardLease, new: OpenSlice) -> None:
-    """Record what is about to run and where its parts will lie; raises `LeaseLost`."""
+def wish_of(connection: Connection, job_id: str) -> Wish:
+    query = select(jobs.c.cancel_requested_at, jobs.c.error, jobs.c.paused_at)
+    row = connection.execute(query.where(jobs.c.id == job_id)).one()
+    if row.cancel_requested_at is not None or row.error is not None:
+        return Wish.UNWANTED
+    return Wish.WANTED if row.paused_at is None else Wish.PAUSED
+
+
+def abandon_lease(connection: Connection, lease: ShardLease) -> None:
+    """The holder is about to die: whoever claims next need not wait for the lease to run out."""
+    ended = update(shards).where(held(lease)).values(lease_expires_at=func.now())
+    if connection.execute(ended).rowcount:
+        record_event(connection, lease.job_id, kind="shard.stalled", shard_number=lease.number)
+
+
+def open_slice(
+    connection: Connection, lease: ShardLease, new: OpenSlice, *, running: Span | None = None
+) -> None:
+    """Record what is about to run and where its parts will lie; raises `LeaseLost`.
+
+    `running` are the images that do, where they are not all of the slice; they may be recorded
+    again as the run goes on.
+    """
+    running = running or new.span
     row = {
         "job_id": lease.job_id,
         "shard_number": lease.number,
         "start": new.span.start,
         "token": lease.token,
-        "count": new.span.count,
+        "count": running.count,
         "status": "open",
         "annotations_key": new.annotations_key,
         "images_key": new.images_key,
-        "first_image_index": lease.first_image_index + new.span.start,
+        "first_image_index": lease.first_image_index + running.start,
     }
     source = select(*(literal(v, slices.c[k].type) for k, v in row.items())).where(
-        select(shards.c.number).where(_held(lease)).exists()
+        select(shards.c.number).where(held(lease)).exists()
     )
-    opened = insert(slices).from_select(list(row), source).returning(slices.c.start)
+    inserted = insert(slices).from_select(list(row), source)
+    opened = inserted.on_conflict_do_update(
+        constraint=slices.primary_key,
+        set_={name: inserted.excluded[name] for name in ("count", "first_image_index")},
+    ).returning(slices.c.start)
     if connection.execute(opened).first() is None:
         raise LeaseLost(f"{lease.job_id} shard {lease.number}")
 
@@ -230,7 +279,7 @@ def commit_slice(
     """
     progressed = (
         update(shards)
-        .where(_held(lease), shards.c.committed == span.start)
+        .where(held(lease), shards.c.committed == span.start)
         .values(
             committed=span.end,
             succeeded=shards.c.succeeded + counts.succeeded,
@@ -259,60 +308,58 @@ def commit_slice(
     )
 
 
-def complete_shard(connection: Connection, lease: ShardLease) -> bool:
-    return move_shard(
-        connection, lease.job_id, lease.number, to=ShardStatus.SUCCEEDED, token=lease.token
-    )
+def complete_shard(connection: Connection, lease: ShardLease, *, error: str | None = None) -> bool:
+    """All that was to run has run. A retry may end with an `error` too: what stands, stands.
+
+    Where the failures of a canceled job were tried again, images are left that never ran.
+    """
+    is_whole = lease.retry is None or lease.committed == lease.image_count
+    values = {"retry_codes": null()} | ({"last_error": error} if error else {})
+    to = ShardStatus.SUCCEEDED if is_whole else ShardStatus.CANCELED
+    return _end_run(connection, lease, to=to, values=values)
 
 
 def cancel_shard(connection: Connection, lease: ShardLease) -> bool:
     """End a running shard of a job that is no longer wanted; committed slices stay."""
-    _mark_released(connection, lease)
-    return move_shard(
-        connection, lease.job_id, lease.number, to=ShardStatus.CANCELED, token=lease.token
-    )
+    values = {"retry_codes": null()}
+    return _end_run(connection, lease, to=ShardStatus.CANCELED, values=values)
 
 
 def release_shard(connection: Connection, lease: ShardLease) -> bool:
     """Give the shard back unharmed (a worker that was asked to stop): no attempt is counted."""
-    _mark_released(connection, lease)
     values = {"attempts": func.greatest(shards.c.attempts - 1, 0), "lease_expires_at": None}
-    return move_shard(
-        connection,
-        lease.job_id,
-        lease.number,
-        to=ShardStatus.PENDING,
-        token=lease.token,
-        values=values,
-    )
+    return _end_run(connection, lease, to=ShardStatus.PENDING, values=values)
+
+
+def attempts_of(connection: Connection, lease: ShardLease) -> int | None:
+    """Since the last progress, which may be of this run. None: the lease is another's."""
+    query = select(shards.c.attempts).where(held(lease)).with_for_update()
+    return connection.execute(query).scalar_one_or_none()
 
 
 def retry_shard_later(
     connection: Connection, lease: ShardLease, *, error: str, delay_seconds: float
 ) -> bool:
     """An infrastructure fault ended the run: let it be run again, but not at once."""
-    _mark_released(connection, lease)
     later = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, delay_seconds)
-    return move_shard(
-        connection,
-        lease.job_id,
-        lease.number,
-        to=ShardStatus.PENDING,
-        token=lease.token,
-        values={"available_at": later, "lease_expires_at": None, "last_error": error},
-    )
+    values = {"available_at": later, "lease_expires_at": None, "last_error": error}
+    return _end_run(connection, lease, to=ShardStatus.PENDING, values=values)
 
 
 def fail_shard(connection: Connection, lease: ShardLease, *, error: str) -> bool:
-    _mark_released(connection, lease)
-    return move_shard(
-        connection,
-        lease.job_id,
-        lease.number,
-        to=ShardStatus.FAILED,
-        token=lease.token,
-        values={"last_error": error},
+    return _end_run(connection, lease, to=ShardStatus.FAILED, values={"last_error": error})
+
+
+def _end_run(
+    connection: Connection, lease: ShardLease, *, to: ShardStatus, values: dict[str, Any]
+) -> bool:
+    """False when the lease is another's. The shard is locked before its slices, as by a claim."""
+    moved = move_shard(
+        connection, lease.job_id, lease.number, to=to, token=lease.token, values=values
     )
+    if moved:
+        _mark_released(connection, lease)
+    return moved
 
 
 def _mark_released(connection: Connection, lease: ShardLease) -> None:

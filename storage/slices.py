@@ -1,12 +1,17 @@
 """Committed slices are the result; all others own parts that nobody will read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, and_, func, select, tuple_
 
-from domain.lifecycle import OPEN_SHARD
+from storage.conditions import (
+    SHARD_IS_OPEN,
+    SLICE_HAS_FAILURES,
+    SLICE_IS_COMMITTED,
+    SLICE_IS_LOOSE,
+)
 from storage.tables import shards, slices
 
 
@@ -23,7 +28,6 @@ class Slice:
 
 
 _COLUMNS = tuple(slices.c[name] for name in Slice.__dataclass_fields__)
-_COMMITTED = slices.c.status == "committed"
 _ORDER = (slices.c.shard_number, slices.c.start)
 
 
@@ -33,7 +37,7 @@ def committed_slices(
     """A page in image order; `after` is (shard_number, start) of the last slice seen."""
     query = (
         select(*_COLUMNS)
-        .where(slices.c.job_id == job_id, _COMMITTED, tuple_(*_ORDER) > after)
+        .where(slices.c.job_id == job_id, SLICE_IS_COMMITTED, tuple_(*_ORDER) > after)
         .order_by(*_ORDER)
         .limit(limit)
     )
@@ -46,10 +50,21 @@ def slices_with_failures(
     """Slices with failed images whose last image is `from_index` or later, in image order."""
     query = (
         select(*_COLUMNS)
-        .where(slices.c.job_id == job_id, _COMMITTED, slices.c.failed > 0)
+        .where(slices.c.job_id == job_id, SLICE_HAS_FAILURES)
         .where(slices.c.first_image_index + slices.c.count > from_index)
         .order_by(slices.c.first_image_index)
         .limit(limit)
+    )
+    return [Slice(*row) for row in connection.execute(query)]
+
+
+def failures_of_shard(connection: Connection, job_id: str, shard_number: int) -> list[Slice]:
+    """The shard's slices with failed images, in image order."""
+    query = (
+        select(*_COLUMNS)
+        .where(slices.c.job_id == job_id, slices.c.shard_number == shard_number)
+        .where(SLICE_HAS_FAILURES)
+        .order_by(slices.c.start)
     )
     return [Slice(*row) for row in connection.execute(query)]
 
@@ -58,7 +73,8 @@ def slice_of_image(connection: Connection, job_id: str, image_index: int) -> Sli
     """The committed slice that holds an image; None while the image has no outcome."""
     query = (
         select(*_COLUMNS)
-        .where(slices.c.job_id == job_id, _COMMITTED, slices.c.first_image_index <= image_index)
+        .where(slices.c.job_id == job_id, SLICE_IS_COMMITTED)
+        .where(slices.c.first_image_index <= image_index)
         .order_by(slices.c.first_image_index.desc())
         .limit(1)
     )
@@ -74,8 +90,16 @@ def keys_of_all_slices(connection: Connection, job_id: str) -> list[str]:
     return [key for row in connection.execute(query) for key in row]
 
 
+def keys_of_shards(connection: Connection, job_id: str, numbers: Iterable[int]) -> set[str]:
+    """As keys_of_all_slices, of some shards."""
+    query = select(slices.c.annotations_key, slices.c.images_key).where(
+        slices.c.job_id == job_id, slices.c.shard_number.in_(list(numbers))
+    )
+    return {key for row in connection.execute(query) for key in row}
+
+
 def all_committed_slices(connection: Connection, job_id: str) -> Iterator[Slice]:
-    query = select(*_COLUMNS).where(slices.c.job_id == job_id, _COMMITTED).order_by(*_ORDER)
+    query = select(*_COLUMNS).where(slices.c.job_id == job_id, SLICE_IS_COMMITTED).order_by(*_ORDER)
     for row in connection.execution_options(yield_per=1000).execute(query):
         yield Slice(*row)
 
@@ -83,7 +107,7 @@ def all_committed_slices(connection: Connection, job_id: str) -> Iterator[Slice]
 def item_categories(connection: Connection, job_id: str) -> list[str]:
     """Classes that items' own prompts have named so far, in any order."""
     names = func.jsonb_array_elements_text(slices.c.parts["item_categories"])
-    query = select(names).distinct().where(slices.c.job_id == job_id, _COMMITTED)
+    query = select(names).distinct().where(slices.c.job_id == job_id, SLICE_IS_COMMITTED)
     return list(connection.execute(query).scalars())
 
 
@@ -99,7 +123,10 @@ class LooseSlice:
     images_key: str
 
 
-def loose_slices(connection: Connection, *, limit: int = 500) -> list[LooseSlice]:
+def loose_slices(
+    connection: Connection, *, skipping: frozenset[str] = frozenset(), limit: int = 500
+) -> list[LooseSlice]:
+    """The oldest, but for those of some jobs."""
     columns = tuple(slices.c[name] for name in LooseSlice.__dataclass_fields__)
     query = (
         select(*columns)
@@ -107,7 +134,7 @@ def loose_slices(connection: Connection, *, limit: int = 500) -> list[LooseSlice
             shards,
             and_(shards.c.job_id == slices.c.job_id, shards.c.number == slices.c.shard_number),
         )
-        .where(slices.c.status != "committed", ~shards.c.status.in_(OPEN_SHARD))
+        .where(SLICE_IS_LOOSE, ~SHARD_IS_OPEN, slices.c.job_id.not_in(skipping))
         .order_by(slices.c.created_at)
         .limit(limit)
     )

@@ -134,6 +134,8 @@ shards = Table(
     Column("status", Text, nullable=False),
     Column("first_image_index", BigInteger, nullable=False),
     Column("image_count", Integer, nullable=False),
+    # The lease of the planner that wrote its list: a stale one cannot write over it.
+    Column("list_token", BigInteger, nullable=False, server_default=text("0")),
     Column("committed", Integer, nullable=False, server_default=text("0")),
     Column("succeeded", Integer, nullable=False, server_default=text("0")),
     Column("failed", Integer, nullable=False, server_default=text("0")),
@@ -145,8 +147,10 @@ shards = Table(
     Column("lease_owner", Text),
     Column("lease_expires_at", Time),
     Column("last_error", Text),
-    # Set while failed images are tried again: the error codes that are, none for all.
+    # Set while failed images are tried again: {"codes": of those that are, none for all of them,
+    # "position": in the shard, how far this has come}.
     Column("retry_codes", JSONB),
+    Index("ix_shards_running", "job_id", postgresql_where=text("status = 'running'")),
     Index(
         "ix_shards_open",
         "job_id",
@@ -189,7 +193,11 @@ slices = Table(
         "first_image_index",
         postgresql_where=text("failed > 0 AND status = 'committed'"),
     ),
-    Index("ix_slices_loose", "created_at", postgresql_where=text("status <> 'committed'")),
+    Index(
+        "ix_slices_loose",
+        "created_at",
+        postgresql_where=text("status IN ('open', 'lost', 'released')"),
+    ),
 )
 
 outbox = Table(  # doorbells to ring once the transaction that wants them is committed

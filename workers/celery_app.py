@@ -5,7 +5,7 @@ interactive lane by whoever takes a request first (storage.lane).
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,30 @@ from celery import Celery
 from celery.signals import (
     celeryd_after_setup,
     setup_logging,
+    task_postrun,
+    task_prerun,
+    task_received,
     worker_ready,
+    worker_shutdown,
     worker_shutting_down,
 )
 
 from storage.lane import keys
+from storage.lane.worker import open_broker
 from storage.logs import configure_logging
-from storage.outbox import Tasks
+from storage.outbox import PLANNING_QUEUE, bulk_queue
 from storage.settings import load_settings
-from workers.runtime import runtime
+from storage.tracing import configure_tracing, stop_tracing
+from workers.liveness import Liveness
+from workers.metrics import Models, serve
+from workers.runtime import Runtime, runtime
 
 log = structlog.get_logger()
 
+# These stand for the queues of the worker's models: storage.outbox.bulk_queue, and that of its
+# first: storage.lane.keys.queue.
 BULK = "bulk"
-PLANNING = "planning"
-INTERACTIVE = "interactive"  # stands for the queue of the worker's model: storage.lane.keys.queue
+INTERACTIVE = "interactive"
 # Tasks end well before this, so that a message is not delivered to a second worker meanwhile.
 VISIBILITY_SECONDS = 600
 
@@ -44,8 +53,7 @@ def _configuration() -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
         "worker_hijack_root_logger": False,
         "broker_connection_retry_on_startup": True,
-        "task_default_queue": PLANNING,
-        "task_routes": {Tasks.RUN_SHARDS: {"queue": BULK}},
+        "task_default_queue": PLANNING_QUEUE,
         "broker_transport_options": {
             "visibility_timeout": VISIBILITY_SECONDS,
             # Redelivery otherwise takes 10 x 10 s, whatever the visibility time-out.
@@ -78,13 +86,46 @@ def _prepare(instance: Any, **_: Any) -> None:
     that fails for a reason of this machine's alone it must not take any work, so it ends (Celery
     would go on) and is started again by whoever supervises it."""
     held, queues = runtime(), instance.app.amqp.queues
+    _be_watched(held, queues.consume_from)
     if BULK in queues.consume_from:
+        for model in held.settings.models:
+            queues.select_add(bulk_queue(model))
+        queues.deselect(BULK)
         _go_behind_others(held.settings.bulk_niceness)
         _load(held.engines.warm_up)
     elif INTERACTIVE in queues.consume_from:
         queues.select_add(keys.queue(held.lane.model))
         queues.deselect(INTERACTIVE)
         _load(lambda: _interactive_worker().warm_up())
+
+
+def _be_watched(held: Runtime, queues: Container[str]) -> None:
+    """Before the network is loaded, so that loading is seen as well."""
+    names = {BULK: "maskmill-worker", INTERACTIVE: "maskmill-interactive"}
+    configure_tracing(next((n for q, n in names.items() if q in queues), "maskmill-planner"))
+    held.metrics.watch(Models(held.engines))
+    serve(held.metrics, port=held.settings.worker_metrics_port)
+
+
+@task_received.connect
+def _note_message(**_: Any) -> None:
+    runtime().metrics.message_came()
+
+
+@task_prerun.connect
+def _name_in_log(task: Any, kwargs: Any, **_: Any) -> None:
+    """Every line of a run says whose it is."""
+    structlog.contextvars.bind_contextvars(task=task.name, **kwargs)
+
+
+@task_postrun.connect
+def _forget_name(**_: Any) -> None:
+    structlog.contextvars.clear_contextvars()
+
+
+@worker_shutdown.connect
+def _send_last_spans(**_: Any) -> None:
+    stop_tracing()
 
 
 def _load(warm_up: Callable[[], None]) -> None:
@@ -97,9 +138,19 @@ def _load(warm_up: Callable[[], None]) -> None:
 
 @worker_ready.connect
 def _live(sender: Any, **_: Any) -> None:
-    """From here on it hears messages, and says that it lives."""
-    if keys.queue(runtime().lane.model) in sender.app.amqp.queues.consume_from:
+    """From here on it hears messages, says that it lives, and ends when it does not hear."""
+    held, queues = runtime(), tuple(sender.app.amqp.queues.consume_from)
+    deaf_seconds = held.settings.deaf_seconds
+    if keys.queue(held.lane.model) in queues:
         _interactive_worker().start_beating()
+        deaf_seconds = min(deaf_seconds, held.settings.interactive_seconds / 2)
+    Liveness(
+        open_broker(held.settings),
+        queues,
+        deaf_seconds=deaf_seconds,
+        frozen_seconds=held.settings.stall_seconds,
+        stopping=held.stopping,
+    ).start()
 
 
 def _interactive_worker() -> Any:

@@ -1,23 +1,23 @@
-"""`python -m workers.dispatcher`: the publisher and the sweeper. Several may run at once."""
+"""`python -m workers.dispatcher`: publisher, sweeper and webhooks. Several may run at once."""
 
 import signal
 import threading
-import time
 
 import psycopg
 import structlog
-from kombu.exceptions import OperationalError as BrokerError
-from redis.exceptions import RedisError
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
 
 from storage.database import Database
 from storage.logs import configure_logging
-from storage.outbox import CHANNEL
+from storage.outbox import CHANNEL, PLANNING_QUEUE
 from storage.settings import Settings, load_settings
-from workers.celery_app import BULK, PLANNING, app
+from workers.celery_app import app
+from workers.duties import AWAY, Duties, Duty
 from workers.publisher import message_is_waiting, publish
+from workers.retention import SECONDS_BETWEEN, Retention
 from workers.sweeper import Sweeper
+from workers.tidying import Tidying
+from workers.webhooks import WebhookSender
 
 log = structlog.get_logger()
 
@@ -28,38 +28,50 @@ RETRY_SECONDS = 1.0
 class Dispatcher:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._database = Database(settings.database_url.get_secret_value(), pool_size=2)
+        self._database = Database(settings.database_url.get_secret_value(), pool_size=4)
         self._sweeper = Sweeper(settings, self._database)
-        self._next_sweep = 0.0
+        self._tidying = Tidying(settings, self._database)
+        self._retention = Retention(settings, self._database)
+        self._webhooks = WebhookSender(settings)
+        self._duties = Duties(
+            Duty("sweeper", settings.sweep_seconds, self._sweep),
+            Duty("tidying", settings.sweep_seconds, self._tidying.tidy_some),
+            Duty("retention", SECONDS_BETWEEN, self._retention.keep_to_policy),
+        )
         self.stopping = threading.Event()
 
     def run(self) -> None:
         """Until `stopping`. A database or broker that is away is waited for."""
+        self._webhooks.start()
+        self._duties.start()
+        try:
+            self._publish_for_ever()
+        finally:
+            self._webhooks.stop()
+            self._duties.stop()
+            self._database.dispose()
+
+    def _publish_for_ever(self) -> None:
         while not self.stopping.is_set():
             try:
                 self._listen()
-            except (SQLAlchemyError, psycopg.Error, BrokerError, RedisError) as error:
+            except AWAY as error:
                 log.warning("dispatcher.waiting", error=f"{type(error).__name__}: {error}"[:300])
-                self.stopping.wait(RETRY_SECONDS)
-        self._database.dispose()
+            except Exception:  # who publishes no more would stop everything
+                log.exception("dispatcher.failed")
+            self.stopping.wait(RETRY_SECONDS)
 
     def _listen(self) -> None:
         with psycopg.connect(_libpq_url(self._settings), autocommit=True) as connection:
             connection.execute(f"LISTEN {CHANNEL}")
             while not self.stopping.is_set():
-                self._work()
+                while publish(self._database, app):
+                    pass
                 for _ in connection.notifies(timeout=LISTEN_SECONDS, stop_after=1):
                     pass
 
-    def _work(self) -> None:
-        while publish(self._database, app):
-            pass
-        if time.monotonic() >= self._next_sweep:
-            self._next_sweep = time.monotonic() + self._settings.sweep_seconds
-            self._sweeper.sweep(
-                ring_for_jobs=not message_is_waiting(app, queue=PLANNING),
-                ring_for_shards=not message_is_waiting(app, queue=BULK),
-            )
+    def _sweep(self) -> None:
+        self._sweeper.sweep(ring_for_jobs=not message_is_waiting(app, queue=PLANNING_QUEUE))
 
 
 def _libpq_url(settings: Settings) -> str:

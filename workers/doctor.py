@@ -1,16 +1,27 @@
-"""`python -m workers.doctor`: model files, device, interactive workers; a JSON line per check."""
+"""`python -m workers.doctor`: model files, device, workers of all kinds; a JSON line per check."""
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 
+from celery import Celery
+from kombu.exceptions import OperationalError as BrokerError
 from pydantic import ValidationError
 from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
 
+from storage.database import Database
 from storage.lane import WorkerLane
+from storage.lane.worker import open_broker
+from storage.outbox import PLANNING_QUEUE, bulk_queue
 from storage.settings import Settings, load_settings
+from storage.watching import Watched, watched
 from workers.engine import load_engine
+
+_ASK_SECONDS = 3.0  # in which workers say what they listen to
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +83,49 @@ def single_images(settings: Settings) -> Check:
     return Check("single images", True, f"{living} interactive worker(s) for {lane.model}")
 
 
+def workers_for_jobs(settings: Settings) -> Iterator[Check]:
+    """Whether somebody hears each queue: a worker that lives but is deaf does not count. None is
+    no fault where nothing waits."""
+    try:
+        state, hearing = _watched(settings), _hearing(settings)
+        shards = {queue.model: queue.waiting_shards for queue in state.queues}
+        with open_broker(settings) as broker:
+            messages = broker.llen(PLANNING_QUEUE)
+            hears = hearing[PLANNING_QUEUE]
+            yield _heard("planner", hears, waiting=state.unplanned.count, messages=messages)
+            for model in sorted({*settings.models, *shards}):  # also those that only jobs name
+                hears, messages = hearing[bulk_queue(model)], broker.llen(bulk_queue(model))
+                waiting = shards.get(model, 0)
+                yield _heard(f"bulk {model}", hears, waiting=waiting, messages=messages)
+    except (BrokerError, RedisError, SQLAlchemyError) as error:  # the API's half says more
+        yield Check("workers", True, f"not known: {type(error).__name__}")
+
+
+def _heard(name: str, workers: int, *, waiting: int, messages: int) -> Check:
+    what = "job(s)" if name == "planner" else "shard(s)"
+    detail = f"{workers} worker(s); {waiting} {what} and {messages} message(s) wait"
+    if workers or not (waiting or messages):
+        return Check(name, True, detail)
+    return Check(name, False, detail, "start one (docs/how-to/operate.md)")
+
+
+def _hearing(settings: Settings) -> Counter[str]:
+    """Workers by the queue that they listen to, as they say themselves."""
+    broker_url = settings.broker_url.get_secret_value()
+    with closing(Celery("doctor", broker=broker_url, set_as_current=False)) as app:
+        said = app.control.inspect(timeout=_ASK_SECONDS).active_queues() or {}
+    return Counter(queue["name"] for queues in said.values() for queue in queues)
+
+
+def _watched(settings: Settings) -> Watched:
+    database = Database(settings.database_url.get_secret_value(), pool_size=1)
+    try:
+        with database.begin() as connection:
+            return watched(connection)
+    finally:
+        database.dispose()
+
+
 def _device(wanted: str) -> Check:
     import torch
 
@@ -93,6 +147,7 @@ def _checks_by_settings() -> Iterator[Check]:
     yield from checks(
         Serving(settings.models, settings.engine, settings.device, settings.precision)
     )
+    yield from workers_for_jobs(settings)
     yield single_images(settings)
 
 

@@ -1,22 +1,30 @@
 """The end of a job: its manifest, written last, and its last status."""
 
-from datetime import UTC, datetime
+import tempfile
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import structlog
+from sqlalchemy import Connection
 
 from domain.documents import JobPromptDocument
+from domain.errors import LeaseLost
 from domain.lifecycle import JobStatus
 from domain.prompts import categories
-from domain.result_manifest import ResultManifest, ResultPart, ResultTotals
+from domain.result_manifest import ResultManifest, ResultPart, ResultTotals, manifest_pieces
 from domain.version import code_version
-from storage import jobs, object_keys
+from storage import jobs, object_keys, outbox
+from storage.database import database_time
 from storage.jobs import Job, JobLease
 from storage.models import find_model
-from storage.object_store import StoreError
+from storage.object_store import StoreError, StoreUnavailable
+from storage.progress import keep_totals, progress_of
 from storage.results_store import results_store
 from storage.slices import Slice, all_committed_slices, item_categories, keys_of_all_slices
-from workers.heartbeat import heartbeat
+from storage.tracing import span
+from workers.heartbeat import Heartbeat, Watch, heartbeat
 from workers.runtime import Runtime
 
 log = structlog.get_logger()
@@ -34,30 +42,36 @@ def finish_job(runtime: Runtime, job_id: str) -> None:
         job = jobs.find_job(connection, job_id)
     if lease is None or job is None:
         return
-    with heartbeat(lambda: _renew(runtime, lease), lease_seconds=seconds):
-        number = _leave_results(runtime, job, lease=lease)
-    if number is None:
-        return
-    _end(runtime, job, lease=lease, manifest_number=number)
+    with span("finish job", parent=job.traceparent, kind="consumer", job_id=job_id):
+        try:
+            with _heartbeat(runtime, lease) as beat:
+                beat.expect_progress()
+                number = _leave_results(runtime, job, lease=lease, beat=beat)
+        except LeaseLost:
+            log.warning("job.lease_lost", job_id=job_id)
+            return
+        if number is not None:
+            _end(runtime, job, lease=lease, manifest_number=number)
 
 
-def _leave_results(runtime: Runtime, job: Job, *, lease: JobLease) -> int | None:
+def _leave_results(runtime: Runtime, job: Job, *, lease: JobLease, beat: Heartbeat) -> int | None:
     """Write the manifest, or remove what must not stay; return the manifest's number.
 
-    None: the store refused. The lease runs out and the sweeper rings again; after some
-    attempts the job fails without a new manifest.
+    None: the store is away, or refused. The lease runs out and the sweeper rings again; after
+    some attempts a job whose store refuses fails without a new manifest.
     """
     number = 0 if _is_dropped(job) else job.manifest_number + 1
     try:
         if _is_dropped(job):
-            _drop_results(runtime, job)
+            _drop_results(runtime, job, beat=beat)
         else:
-            _write_manifest(runtime, job, number=number)
+            _write_manifest(runtime, job, number=number, beat=beat)
     except StoreError as error:
         log.warning("job.results_not_written", job_id=job.id, error=str(error))
-        if lease.attempts < MAX_FINISHING_ATTEMPTS:
+        if isinstance(error, StoreUnavailable) or lease.attempts < MAX_FINISHING_ATTEMPTS:
             return None
         with runtime.database.begin() as connection:
+            jobs.require_held(connection, lease)
             message = f"the results could not be written: {error}"
             jobs.doom_job(connection, job.id, {"code": "results_not_written", "message": message})
         return job.manifest_number
@@ -68,8 +82,21 @@ def _is_dropped(job: Job) -> bool:
     return bool(job.error and job.error.get("drop"))
 
 
-def _renew(runtime: Runtime, lease: JobLease) -> bool:
+def _heartbeat(runtime: Runtime, lease: JobLease) -> AbstractContextManager[Heartbeat]:
+    settings = runtime.settings
+    watch = Watch("finishing", settings.stall_seconds, abandon=lambda: _abandon(runtime, lease))
+    renew = partial(_renew, runtime, lease)
+    return heartbeat(renew, lease_seconds=settings.lease_seconds, watch=watch)
+
+
+def _abandon(runtime: Runtime, lease: JobLease) -> None:
     with runtime.database.begin() as connection:
+        jobs.abandon_job(connection, lease)
+        outbox.ring(connection, outbox.Tasks.FINISH_JOB, job_id=lease.job_id)
+
+
+def _renew(runtime: Runtime, lease: JobLease) -> bool:
+    with runtime.metrics.renewing(), runtime.database.begin() as connection:
         jobs.renew_job(
             connection, lease, finishing=True, lease_seconds=runtime.settings.lease_seconds
         )
@@ -80,45 +107,57 @@ def _end(runtime: Runtime, job: Job, *, lease: JobLease, manifest_number: int) -
     with runtime.database.begin() as connection:
         now = jobs.find_job(connection, job.id)
         assert now is not None
-        target = _last_status(now)
+        is_whole = now.running_at and not jobs.has_images_never_run(connection, job.id)
+        target = _last_status(now, is_whole=bool(is_whole))
         ended = jobs.finish_job(connection, lease, to=target, manifest_number=manifest_number)
+        if ended:
+            keep_totals(connection, job.id)
     log.info("job.ended", job_id=job.id, status=target, mine=ended)
+    if ended:
+        runtime.metrics.job_ended(target)
 
 
-def _last_status(job: Job) -> JobStatus:
+def _last_status(job: Job, *, is_whole: bool) -> JobStatus:
+    """A canceled job whose failures were tried again is still not whole."""
     if job.error:
         return JobStatus.FAILED
-    return JobStatus.CANCELED if job.cancel_requested_at else JobStatus.SUCCEEDED
+    return JobStatus.CANCELED if job.cancel_requested_at or not is_whole else JobStatus.SUCCEEDED
 
 
-def _write_manifest(runtime: Runtime, job: Job, *, number: int) -> None:
-    with runtime.database.begin() as connection:
-        slices = list(all_committed_slices(connection, job.id))
-        item_classes = item_categories(connection, job.id)
-        progress = jobs.progress_of(connection, [job.id])[job.id]
-        model = find_model(connection, job.model)
-    manifest = ResultManifest(
+def _write_manifest(runtime: Runtime, job: Job, *, number: int, beat: Heartbeat) -> None:
+    """By way of a file: a million images have 16,000 parts."""
+    with tempfile.TemporaryDirectory(prefix="maskmill-") as folder:
+        path = Path(folder, "manifest.json")
+        with runtime.database.begin() as connection, path.open("wb") as file:
+            frame = _manifest_without_parts(connection, job, number=number)
+            parts = map(_part, beat.noting(all_committed_slices(connection, job.id)))
+            file.writelines(manifest_pieces(frame, parts))
+        results_store(job, settings=runtime.settings).put_file(
+            object_keys.manifest(number), path, content_type="application/json"
+        )
+
+
+def _manifest_without_parts(connection: Connection, job: Job, *, number: int) -> ResultManifest:
+    item_classes = item_categories(connection, job.id)
+    progress = progress_of(connection, [job.id])[job.id]
+    model = find_model(connection, job.model)
+    return ResultManifest(
         job_id=job.id,
         number=number,
-        created_at=datetime.now(UTC),
+        created_at=database_time(connection),
         model=job.model,
         weights_sha256=model.weights_sha256 if model else "",
         code_version=code_version(),
         prompts=[JobPromptDocument.model_validate(prompt) for prompt in job.prompts],
         categories=categories(job.parsed_prompts(), item_classes),
         floor=job.floor,
-        parts=[_part(one) for one in slices],
+        parts=[],
         totals=ResultTotals(
             images=progress.total,
             succeeded=progress.succeeded,
             failed=progress.failed,
             instances=progress.instances,
         ),
-    )
-    results_store(job, settings=runtime.settings).put(
-        object_keys.manifest(number),
-        manifest.model_dump_json(indent=1).encode("utf-8"),
-        content_type="application/json",
     )
 
 
@@ -127,12 +166,12 @@ def _part(one: Slice) -> ResultPart:
     return ResultPart(**files, first_image_index=one.first_image_index, image_count=one.count)
 
 
-def _drop_results(runtime: Runtime, job: Job) -> None:
+def _drop_results(runtime: Runtime, job: Job, *, beat: Heartbeat) -> None:
     """Planning failed: nothing half made stays behind."""
     with runtime.database.begin() as connection:
         keys = keys_of_all_slices(connection, job.id)
-    results_store(job, settings=runtime.settings).delete(keys)
+    results_store(job, settings=runtime.settings).delete(beat.noting(keys))
     lists = runtime.objects.list(object_keys.job_prefix(job.id))
-    runtime.objects.delete(info.key for info in lists)
+    runtime.objects.delete(beat.noting(info.key for info in lists))
     with runtime.database.begin() as connection:
         jobs.drop_shards(connection, job.id)

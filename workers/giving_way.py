@@ -3,12 +3,16 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
+from typing import TYPE_CHECKING
 
 import structlog
 from redis.exceptions import RedisError
 
 from storage.lane import WorkerLane
-from workers.engine.engine import Engine
+
+if TYPE_CHECKING:
+    from workers.engine.engine import Engine  # brings torch
 
 log = structlog.get_logger()
 
@@ -16,7 +20,7 @@ LOOK_SECONDS = 1.0
 
 
 @contextmanager
-def giving_way(engine: Engine, lane: WorkerLane) -> Iterator[None]:
+def giving_way(engine: "Engine", lane: WorkerLane) -> Iterator[None]:
     """Inside the block the engine uses one thread while requests come, and all of them else. One
     on another device needs few cores anyway."""
     if engine.device.type != "cpu":
@@ -24,7 +28,10 @@ def giving_way(engine: Engine, lane: WorkerLane) -> Iterator[None]:
         return
     done = threading.Event()
     thread = threading.Thread(
-        target=_watch, args=(engine, lane, done), name="giving-way", daemon=True
+        target=copy_context().run,
+        args=(_watch, engine, lane, done),
+        name="giving-way",
+        daemon=True,
     )
     thread.start()
     try:
@@ -35,7 +42,7 @@ def giving_way(engine: Engine, lane: WorkerLane) -> Iterator[None]:
         engine.use_threads(None)
 
 
-def _watch(engine: Engine, lane: WorkerLane, done: threading.Event) -> None:
+def _watch(engine: "Engine", lane: WorkerLane, done: threading.Event) -> None:
     stepped_back = False
     while not done.wait(LOOK_SECONDS):
         clicks_come = _clicks_come(lane)

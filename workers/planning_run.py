@@ -1,31 +1,39 @@
 """Planning: the source is streamed into shards, which run while planning goes on."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
+from functools import partial
 
 import structlog
 
-from domain.documents import ItemDocument
+from domain.documents import ItemPromptDocument, NewItem
 from domain.errors import InvalidRequest, LeaseLost
 from domain.lifecycle import JobStatus
-from domain.planning import ShardBudget
-from storage import jobs, object_keys, outbox, shards
+from domain.planning import ShardBudget, passes_of
+from storage import jobs, outbox
 from storage.jobs import Job, JobLease
-from storage.object_store import StoreError, StoreUnavailable
-from storage.shards import NewShard
+from storage.tracing import span
 from storage.transitions import move_job
-from workers.heartbeat import heartbeat
+from workers.expiring_links import LinkCheck
+from workers.heartbeat import Heartbeat, Watch, heartbeat
+from workers.plan_writer import PlanWriter, plan_writer
 from workers.planning_sources import Cursor, PlanningSource, open_source
 from workers.runtime import Runtime
 
 log = structlog.get_logger()
 
 INTERRUPTED = "planning_failed"
+# A turn, from its first shard on: what goes before comes again with each, so it must pay. After it
+# another message goes on, so that no small or ended job waits behind a large source.
+TURN_SECONDS = 120.0
+LONG_TURN_SECONDS = 480.0  # of sources that have to be read again up to the cursor
 MAX_PLANNING_ATTEMPTS = 10  # in a row without a new shard; each waits for a lease to run out
 
 
 def plan_job(runtime: Runtime, job_id: str) -> None:
-    """Take the job's lease and plan it to the end; a planner that died is followed by another."""
+    """Take the job's lease and plan for a turn; a planner that died is followed by another."""
     seconds = runtime.settings.lease_seconds
     with runtime.database.begin() as connection:
         lease = jobs.claim_job(
@@ -41,7 +49,8 @@ def plan_job(runtime: Runtime, job_id: str) -> None:
         _fail(runtime, lease, InvalidRequest(INTERRUPTED, reason))
         return
     try:
-        _plan(runtime, job, lease=lease)
+        with span("plan job", parent=job.traceparent, kind="consumer", job_id=job_id):
+            _plan(runtime, job, lease=lease)
     except LeaseLost:
         log.info("planning.stopped", job_id=job_id)
         _give_up_lease(runtime, lease)
@@ -54,75 +63,92 @@ def plan_job(runtime: Runtime, job_id: str) -> None:
 def _plan(runtime: Runtime, job: Job, *, lease: JobLease) -> None:
     cursor = Cursor(**(job.plan_cursor or {}))
     with (
-        heartbeat(
-            lambda: _renew(runtime, lease), lease_seconds=runtime.settings.lease_seconds
-        ) as beat,
-        open_source(runtime, job) as source,
+        _heartbeat(runtime, lease) as beat,
+        open_source(runtime, job, progress=beat.progress) as source,
+        plan_writer(runtime, lease, cursor=cursor) as writer,
     ):
-        for items in _shard_lists(source, cursor, job_prompts=len(job.prompts)):
-            if beat.over.is_set() or runtime.stopping.is_set():
-                raise LeaseLost(job.id)
-            cursor = _add_shard(runtime, lease, items, cursor=cursor)
-    if cursor.images == 0:
+        beat.expect_progress()
+        is_whole = _plan_turn(runtime, job, source=source, writer=writer, beat=beat)
+        writer.finish()
+    if not is_whole:
+        _give_way(runtime, lease, writer.cursor)
+        return
+    LinkCheck(runtime, job).check(writer.cursor)
+    if writer.cursor.images == 0:
         raise InvalidRequest("no_images", f"there are no images in {source.description}")
     with runtime.database.begin() as connection:
-        jobs.advance_plan(connection, lease, cursor=asdict(cursor), lease_seconds=0)
+        jobs.advance_plan(connection, lease, cursor=asdict(writer.cursor), lease_seconds=0)
         move_job(connection, job.id, to=JobStatus.RUNNING, when=jobs.held_by(lease))
         jobs.release_job(connection, lease)
         outbox.ring(connection, outbox.Tasks.FINISH_JOB, job_id=job.id)
 
 
+def _plan_turn(
+    runtime: Runtime, job: Job, *, source: PlanningSource, writer: PlanWriter, beat: Heartbeat
+) -> bool:
+    """Whether the source came to its end; else some of it is left for another turn."""
+    links = LinkCheck(runtime, job)
+    seconds = LONG_TURN_SECONDS if source.reads_again else TURN_SECONDS
+    ends = None
+    for items in _shard_lists(source, writer.cursor, job_prompts=len(job.prompts)):
+        if beat.over.is_set() or runtime.stopping.is_set():
+            raise LeaseLost(job.id)
+        writer.add(items)
+        links.look(writer.planned)
+        beat.progress()
+        ends = ends or time.monotonic() + seconds
+        if time.monotonic() >= ends:
+            return False
+    return True
+
+
+def _give_way(runtime: Runtime, lease: JobLease, cursor: Cursor) -> None:
+    """To messages that wait. Raises LeaseLost where the job is no longer wanted."""
+    with runtime.database.begin() as connection:
+        jobs.advance_plan(connection, lease, cursor=asdict(cursor), lease_seconds=0)
+        jobs.release_job(connection, lease)
+        outbox.ring(connection, outbox.Tasks.PLAN_JOB, job_id=lease.job_id)
+    log.info("planning.gives_way", job_id=lease.job_id, images=cursor.images)
+
+
 def _shard_lists(
     source: PlanningSource, cursor: Cursor, *, job_prompts: int
-) -> Iterator[list[ItemDocument]]:
+) -> Iterator[list[NewItem]]:
     """The images after the cursor, in lists that one shard can take."""
-    items: list[ItemDocument] = []
-    budget = ShardBudget()
+    items: list[NewItem] = []
+    budget, plain = ShardBudget(), passes_of(job_prompts)
     for item in source.items(cursor):
-        grown = _grown(budget, item, job_prompts=job_prompts)
-        if items and grown.exceeded:
+        passes, marks = _cost(item.prompts) if item.prompts else (plain, 0)
+        if not budget.admits(passes=passes, marks=marks):
             yield items
-            items, grown = [], _grown(ShardBudget(), item, job_prompts=job_prompts)
+            items, budget = [], ShardBudget()
+            budget.admits(passes=passes, marks=marks)
         items.append(item)
-        budget = grown
     if items:
         yield items
 
 
-def _grown(budget: ShardBudget, item: ItemDocument, *, job_prompts: int) -> ShardBudget:
-    marks = sum(1 + len(prompt.boxes) + len(prompt.points) for prompt in item.prompts)
-    return budget.grown(prompts=len(item.prompts) or job_prompts, marks=marks)
+def _cost(prompts: Sequence[ItemPromptDocument]) -> tuple[int, int]:
+    """Passes and marks of an image that brings its own prompts."""
+    marks = sum(1 + len(prompt.boxes) + len(prompt.points) for prompt in prompts)
+    return passes_of(len(prompts)), marks
 
 
-def _add_shard(
-    runtime: Runtime, lease: JobLease, items: list[ItemDocument], *, cursor: Cursor
-) -> Cursor:
-    """Write the image list, then, in one transaction, the shard, the cursor and a doorbell."""
-    body = "\n".join(item.model_dump_json(exclude_defaults=True) for item in items)
-    _put_list(runtime, object_keys.shard_list(lease.job_id, cursor.shards), body)
-    new = NewShard(cursor.shards, items[0].index, len(items))
-    after = Cursor(cursor.shards + 1, cursor.images + len(items), items[-1].image)
+def _heartbeat(runtime: Runtime, lease: JobLease) -> AbstractContextManager[Heartbeat]:
+    settings = runtime.settings
+    watch = Watch("planning", settings.stall_seconds, abandon=lambda: _abandon(runtime, lease))
+    renew = partial(_renew, runtime, lease)
+    return heartbeat(renew, lease_seconds=settings.lease_seconds, watch=watch)
+
+
+def _abandon(runtime: Runtime, lease: JobLease) -> None:
     with runtime.database.begin() as connection:
-        jobs.advance_plan(
-            connection,
-            lease,
-            cursor=asdict(after),
-            lease_seconds=runtime.settings.lease_seconds,
-        )
-        shards.add_shards(connection, lease.job_id, [new])
-        outbox.ring(connection, outbox.Tasks.RUN_SHARDS)
-    return after
-
-
-def _put_list(runtime: Runtime, key: str, body: str) -> None:
-    try:
-        runtime.objects.put(key, body.encode("utf-8"))
-    except StoreError as error:  # the service's own store: the user's source is not to blame
-        raise StoreUnavailable(f"the service's own store: {error}") from error
+        jobs.abandon_job(connection, lease)
+        outbox.ring(connection, outbox.Tasks.PLAN_JOB, job_id=lease.job_id)
 
 
 def _renew(runtime: Runtime, lease: JobLease) -> bool:
-    with runtime.database.begin() as connection:
+    with runtime.metrics.renewing(), runtime.database.begin() as connection:
         jobs.renew_job(
             connection, lease, finishing=False, lease_seconds=runtime.settings.lease_seconds
         )

@@ -5,10 +5,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from domain.documents import ItemDocument, ManifestLine
+from domain.documents import ManifestLine, NewItem
 from domain.errors import ImageError, InvalidRequest
 from domain.file_kinds import is_image_path
 from domain.prompts import ModelLimits, Prompt, TokenCounter, check_text_lengths
@@ -25,7 +24,7 @@ from storage.object_store import (
     ObjectStore,
     split_s3_uri,
 )
-from storage.sources import Base, resolve_reference
+from storage.sources import Base, null_images, resolve_reference
 from workers.runtime import Runtime
 
 REFUSED = "refused:"  # the address of an item whose reference no user may make
@@ -33,40 +32,50 @@ REFUSED = "refused:"  # the address of an item whose reference no user may make
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """How far planning came: shards and images that exist, and the last image's name."""
+    """How far planning came: shards and images that exist, and the last image's name. `links_end`
+    is the Unix time at which the first of their links expires."""
 
     shards: int = 0
     images: int = 0
     after: str | None = None
+    links_end: float | None = None
 
 
-Items = Callable[[Cursor], Iterator[ItemDocument]]
+Items = Callable[[Cursor], Iterator[NewItem]]
 
 
 @dataclass(frozen=True, slots=True)
 class PlanningSource:
-    """`items` goes on after a cursor."""
+    """`items` goes on after a cursor. `reads_again`: it reads what is before it first."""
 
     description: str
     items: Items
+    reads_again: bool = False
 
 
 @contextmanager
-def open_source(runtime: Runtime, job: Job) -> Iterator[PlanningSource]:
-    """The job's images, read as they are asked for.
+def open_source(
+    runtime: Runtime, job: Job, *, progress: Callable[[], None]
+) -> Iterator[PlanningSource]:
+    """The job's images, read as they are asked for. `progress` is called for all that is read,
+    images or not: a planner that looks for images is at work.
 
     Raises `InvalidRequest` where the user has to mend something, and `StoreUnavailable`.
     """
+    if count := null_images(job.source.get("uri", "")):
+        runtime.sources.check_source(job.source["uri"])
+        yield PlanningSource(_describe(job), _null_items(count))
+        return
     store, prefix, base = _place(runtime, job)
     manifest = _manifest_key(job)
     try:
         if manifest is None:
-            yield PlanningSource(_describe(job), _listing(store, prefix, base=base))
+            items = _listing(store, prefix, base=base, progress=progress)
+            yield PlanningSource(_describe(job), items)
         else:
             with _local_copy(store, prefix + manifest) as path:
-                yield PlanningSource(
-                    _describe(job), _manifest_items(runtime, job, path=path, base=base)
-                )
+                items = _manifest_items(runtime, job, path=path, base=base, progress=progress)
+                yield PlanningSource(_describe(job), items, reads_again=True)
     except ObjectNotFound as error:
         raise InvalidRequest("source_not_found", f"{_describe(job)}: {error}") from error
     except ObjectForbidden as error:
@@ -110,15 +119,25 @@ def _describe(job: Job) -> str:
     return f"dataset {source['id']}" + (f", {source['manifest']}" if source.get("manifest") else "")
 
 
-def _listing(store: ObjectStore, prefix: str, *, base: Base) -> Items:
-    def items(cursor: Cursor) -> Iterator[ItemDocument]:
+def _null_items(count: int) -> Items:
+    def items(cursor: Cursor) -> Iterator[NewItem]:
+        for index in range(cursor.images, count):
+            yield NewItem(index, f"{index:09d}.jpg", f"null:{index}")
+
+    return items
+
+
+def _listing(store: ObjectStore, prefix: str, *, base: Base, progress: Callable[[], None]) -> Items:
+    def items(cursor: Cursor) -> Iterator[NewItem]:
         start_after = None if cursor.after is None else prefix + cursor.after
+        root = base.root + base.folder
         index = cursor.images
         for found in store.list(prefix, start_after=start_after):
+            progress()
             name = found.key.removeprefix(prefix)
             if not is_image_path(name):
                 continue
-            yield ItemDocument(index=index, image=name, uri=base.root + base.folder + name)
+            yield NewItem(index, name, root + name)
             index += 1
 
     return items
@@ -134,22 +153,20 @@ def _local_copy(store: ObjectStore, key: str) -> Iterator[Path]:
         yield path
 
 
-def _manifest_items(runtime: Runtime, job: Job, *, path: Path, base: Base) -> Items:
+def _manifest_items(
+    runtime: Runtime, job: Job, *, path: Path, base: Base, progress: Callable[[], None]
+) -> Items:
     check = _line_check(runtime, job)
 
-    def items(cursor: Cursor) -> Iterator[ItemDocument]:
+    def items(cursor: Cursor) -> Iterator[NewItem]:
         lines = read_manifest(path, kind=manifest_kind(path.name))
-        for index, (number, line) in enumerate(
-            islice(lines, cursor.images, None), start=cursor.images
-        ):
+        for index, (number, line) in enumerate(lines):
+            progress()
+            if index < cursor.images:  # an earlier planner's
+                continue
             check(number, line)
-            yield ItemDocument(
-                index=index,
-                image=line.image,
-                uri=_address(line.image, base=base),
-                custom_id=line.custom_id,
-                prompts=line.prompts,
-            )
+            address = _address(line.image, base=base)
+            yield NewItem(index, line.image, address, line.custom_id, line.prompts)
 
     return items
 

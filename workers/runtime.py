@@ -12,6 +12,7 @@ from storage.object_store import ObjectStore, open_store
 from storage.settings import Settings, load_settings
 from storage.sources import Sources
 from workers.engines import Engines
+from workers.metrics import WorkerMetrics
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Runtime:
     lane: WorkerLane
     owner: str
     stopping: threading.Event = field(default_factory=threading.Event)
+    metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
 
 
 def build_runtime(settings: Settings) -> Runtime:

@@ -2,10 +2,11 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -14,17 +15,19 @@ from domain.annotations import ImageOutcome
 from domain.documents import ItemDocument
 from domain.errors import ImageError, ImageErrorCode, InvalidRequest, LeaseLost
 from domain.items import Item
+from domain.lifecycle import Wish
 from domain.planning import FIRST_SLICE_IMAGES, Span, images_per_slice, next_slice
 from domain.prompts import ConceptPrompt, check_text_lengths
 from domain.tokens import token_counter
-from storage import jobs, object_keys, outbox, shards
+from storage import jobs, object_keys, outbox, shards, tracing
 from storage.datasets import local_root
 from storage.jobs import Job
 from storage.shards import OpenSlice, ShardLease
-from workers.engine.engine import Engine
-from workers.engine.pipeline import ImageTask, Pipeline
-from workers.giving_way import giving_way
-from workers.heartbeat import Heartbeat, heartbeat
+from workers.engine.fetch_window import current_fetch
+from workers.engine.image_task import ImageTask
+from workers.engines import Labeller, Pipeline
+from workers.heartbeat import Heartbeat, Watch, heartbeat
+from workers.retry_run import RetryRun
 from workers.runtime import Runtime
 from workers.slice_writer import SliceWriter
 
@@ -36,47 +39,52 @@ TASK_SECONDS = 120
 
 class End(Enum):
     COMPLETED = auto()
-    UNWANTED = auto()  # canceled, or the job has failed
-    GIVEN_BACK = auto()  # this process shall end, or it is time for another message
+    CUT_SHORT = auto()  # canceled, paused, time for another message, or this process shall end
 
 
-def run_shards(runtime: Runtime) -> None:
-    """Run one shard after the other until none is left, or it is time for another message."""
+def run_shards(runtime: Runtime, models: Sequence[str] | None = None) -> None:
+    """Run one shard after the other until none is left, or it is time for another message.
+
+    Only of `models` (default: all of this worker's): loading a network takes a while, so the one
+    that is loaded has its turn, and the message of another model's queue has the next.
+    """
+    models = models or runtime.settings.models
     deadline = time.monotonic() + TASK_SECONDS
     while not runtime.stopping.is_set() and time.monotonic() < deadline:
-        lease = _claim(runtime)
+        lease = _claim(runtime, models)
         if lease is None:
             return
         with structlog.contextvars.bound_contextvars(job_id=lease.job_id, shard=lease.number):
             _run_leased(runtime, lease)
 
 
-def _claim(runtime: Runtime) -> ShardLease | None:
+def _claim(runtime: Runtime, models: Sequence[str]) -> ShardLease | None:
     """Lease a shard, and wake another worker if there is more to do."""
     settings = runtime.settings
     with runtime.database.begin() as connection:
         lease = shards.claim_shard(
             connection,
             owner=runtime.owner,
-            models=settings.models,
+            models=models,
             lease_seconds=settings.lease_seconds,
         )
-        if lease and shards.work_is_waiting(connection):
-            outbox.ring(connection, outbox.Tasks.RUN_SHARDS)
+        if lease:
+            for model in set(models).intersection(shards.models_with_work(connection)):
+                outbox.ring(connection, outbox.Tasks.RUN_SHARDS, model=model)
     return lease
 
 
 def _run_leased(runtime: Runtime, lease: ShardLease) -> None:
-    seconds = runtime.settings.lease_seconds
     if lease.attempts > runtime.settings.max_shard_attempts:
         _give_up(runtime, lease, error="its workers died again and again")
         return
     try:
-        with heartbeat(lambda: _renew(runtime, lease), lease_seconds=seconds) as beat:
+        with _heartbeat(runtime, lease) as beat:
             end = _label(runtime, lease, beat=beat)
         _end(runtime, lease, end)
     except LeaseLost:
         log.warning("shard.lease_lost", token=lease.token)
+        runtime.metrics.shard_ended("lease_lost")
     except InvalidRequest as error:
         _doom_job(runtime, lease, error)
     except Exception as error:  # an infrastructure fault: the shard is run again, not at once
@@ -86,17 +94,17 @@ def _run_leased(runtime: Runtime, lease: ShardLease) -> None:
 
 def _label(runtime: Runtime, lease: ShardLease, *, beat: Heartbeat) -> End:
     run = _prepare(runtime, lease, beat=beat)
-    pipeline = Pipeline(
-        run.engine, floor=run.job.floor, max_pixels=runtime.settings.max_image_pixels
+    pipeline = run.engine.pipeline(
+        floor=run.job.floor,
+        max_pixels=runtime.settings.max_image_pixels,
+        observe=runtime.metrics.observe_stage,
     )
-    with giving_way(run.engine, runtime.lane):
-        while run.writer.committed < lease.image_count and not run.ends():
-            run.stream(pipeline)
+    beat.expect_progress(lambda: pipeline.steps)
+    with run.engine.giving_way(runtime.lane), _traced(run):
+        is_done = run.retry(pipeline) if lease.retry else run.first(pipeline)
     if beat.lost:
         raise LeaseLost(lease.job_id)
-    if run.writer.committed == lease.image_count:
-        return End.COMPLETED
-    return End.UNWANTED if beat.over.is_set() else End.GIVEN_BACK
+    return End.COMPLETED if is_done else End.CUT_SHORT
 
 
 @dataclass
@@ -106,7 +114,7 @@ class _ShardRun:
     runtime: Runtime
     lease: ShardLease
     job: Job
-    engine: Engine
+    engine: Labeller
     items: Sequence[Item]
     prompts: tuple[ConceptPrompt, ...]
     local_root: Path | None
@@ -124,10 +132,54 @@ class _ShardRun:
         or urgent job waits behind a slow shard; what is in flight is done first."""
         return self.stop() or time.monotonic() - self.started > TASK_SECONDS
 
+    def first(self, pipeline: Pipeline) -> bool:
+        """Run all images that have no outcome; whether none is left."""
+        while self.writer.committed < self.lease.image_count and not self.ends():
+            self.stream(pipeline)
+        return self.writer.committed == self.lease.image_count
+
+    def retry(self, pipeline: Pipeline) -> bool:
+        """Run failed images again; whether none is left."""
+        assert self.lease.retry is not None
+        label = partial(self._label, pipeline)
+        retry = RetryRun(
+            self.runtime.database,
+            self.lease,
+            self.lease.retry,
+            self.items,
+            self.writer,
+            label,
+            self.ends,
+        )
+        return retry.run()
+
+    def _label(self, pipeline: Pipeline, items: Sequence[Item]) -> list[ImageOutcome]:
+        done: list[ImageOutcome] = []
+        tasks = (self._task(item, blamed=False) for item in items)
+        with closing(self._outcomes(pipeline, tasks)) as outcomes:
+            for outcome in outcomes:
+                done.append(outcome)
+                if self.stop():
+                    break
+        return done
+
+    def _outcomes(
+        self, pipeline: Pipeline, tasks: Iterable[ImageTask]
+    ) -> Generator[ImageOutcome, None, None]:
+        in_flight = self.runtime.metrics.images_in_flight
+        try:
+            with closing(pipeline.run(tasks)) as outcomes:
+                for outcome in outcomes:
+                    self.beat.progress()
+                    in_flight.dec()
+                    yield outcome
+        finally:
+            in_flight.set(0)
+
     def stream(self, pipeline: Pipeline) -> None:
         """Run what may be in flight together, and commit each slice as it is done."""
         done: list[tuple[Item, ImageOutcome]] = []
-        with closing(pipeline.run(self.tasks())) as outcomes:
+        with closing(self._outcomes(pipeline, self.tasks())) as outcomes:
             for outcome in outcomes:
                 span = self.opened[0]
                 done.append((self.items[span.start + len(done)], outcome))
@@ -164,6 +216,7 @@ class _ShardRun:
         """Make the oldest open slice the result, or as much of it as is done."""
         span = self.opened.popleft()
         self.writer.commit(Span(span.start, len(done)), done)
+        self.beat.progress()
         images = self.writer.committed - self.lease.committed
         self.slice_images = images_per_slice((time.monotonic() - self.started) / images)
 
@@ -181,14 +234,44 @@ class _ShardRun:
     def _task(self, item: Item, *, blamed: bool) -> ImageTask:
         prompts = item.prompts or self.prompts
         first = len(self.prompts) if item.prompts else 0
+        self.runtime.metrics.images_in_flight.inc()
         return ImageTask(
-            _blame if blamed else lambda: self._read(item), prompts, first_prompt_index=first
+            _blame if blamed else lambda: self._read(item),
+            prompts,
+            first_prompt_index=first,
+            name=item.image,
         )
 
     def _read(self, item: Item) -> bytes:
-        return self.runtime.sources.read_image(
-            item.uri, own=self.runtime.objects, local_root=self.local_root
-        )
+        try:
+            with self.runtime.metrics.stage("fetch"):
+                return self.runtime.sources.read_image(
+                    item.uri,
+                    own=self.runtime.objects,
+                    local_root=self.local_root,
+                    fetch=current_fetch(),
+                )
+        finally:
+            self.beat.progress()
+
+
+@contextmanager
+def _traced(run: _ShardRun) -> Iterator[None]:
+    """A part of the trace of the request that made the job."""
+    lease = run.lease
+    with tracing.span(
+        "run shard",
+        parent=run.job.traceparent,
+        kind="consumer",
+        job_id=lease.job_id,
+        shard=lease.number,
+        model=run.job.model,
+        attempt=lease.attempts,
+    ) as traced:
+        try:
+            yield
+        finally:
+            traced.set(images=run.writer.images, failures=run.writer.failures)
 
 
 def _blame() -> bytes:
@@ -202,7 +285,7 @@ def _prepare(runtime: Runtime, lease: ShardLease, *, beat: Heartbeat) -> _ShardR
         job = jobs.find_job(connection, lease.job_id)
         assert job is not None  # the shard's row refers to it
         root = local_root(connection, job.source)
-    engine = runtime.engines.engine(job.model)
+    engine = runtime.engines.labeller(job.model)
     items = _read_items(runtime, lease)
     prompts = job.parsed_prompts()
     count_tokens = token_counter(engine.tokenizer_json)
@@ -214,24 +297,43 @@ def _prepare(runtime: Runtime, lease: ShardLease, *, beat: Heartbeat) -> _ShardR
 
 
 def _read_items(runtime: Runtime, lease: ShardLease) -> list[Item]:
-    body = runtime.objects.get(object_keys.shard_list(lease.job_id, lease.number))
+    key = object_keys.shard_list(lease.job_id, lease.number, token=lease.list_token)
+    body = runtime.objects.get(key)
     return [ItemDocument.model_validate_json(line).to_item() for line in body.splitlines()]
 
 
-def _renew(runtime: Runtime, lease: ShardLease) -> bool:
+def _heartbeat(runtime: Runtime, lease: ShardLease) -> AbstractContextManager[Heartbeat]:
+    settings = runtime.settings
+    watch = Watch("shard", settings.stall_seconds, abandon=lambda: _abandon(runtime, lease))
+    renew = partial(_renew, runtime, lease)
+    return heartbeat(renew, lease_seconds=settings.lease_seconds, watch=watch)
+
+
+def _abandon(runtime: Runtime, lease: ShardLease) -> None:
     with runtime.database.begin() as connection:
-        return shards.renew_lease(connection, lease, lease_seconds=runtime.settings.lease_seconds)
+        shards.abandon_lease(connection, lease)
+        outbox.ring(connection, outbox.Tasks.RUN_SHARDS, model=lease.model)
+
+
+def _renew(runtime: Runtime, lease: ShardLease) -> bool:
+    with runtime.metrics.renewing(), runtime.database.begin() as connection:
+        wish = shards.renew_lease(connection, lease, lease_seconds=runtime.settings.lease_seconds)
+    return wish is Wish.WANTED
 
 
 def _end(runtime: Runtime, lease: ShardLease, end: End) -> None:
     with runtime.database.begin() as connection:
         if end is End.COMPLETED:
+            ended = "completed"
             shards.complete_shard(connection, lease)
-        elif end is End.UNWANTED:
+        elif shards.wish_of(connection, lease.job_id) is Wish.UNWANTED:
+            ended = "unwanted"
             shards.cancel_shard(connection, lease)
         else:
+            ended = "given_back"
             shards.release_shard(connection, lease)
-            outbox.ring(connection, outbox.Tasks.RUN_SHARDS)
+            outbox.ring(connection, outbox.Tasks.RUN_SHARDS, model=lease.model)
+    runtime.metrics.shard_ended(ended)
     _ring_if_last(runtime, lease.job_id)
 
 
@@ -245,20 +347,29 @@ def _ring_if_last(runtime: Runtime, job_id: str) -> None:
 def _doom_job(runtime: Runtime, lease: ShardLease, error: InvalidRequest) -> None:
     log.warning("job.cannot_be_done", code=error.code, error=error.message)
     with runtime.database.begin() as connection:
-        jobs.doom_job(connection, lease.job_id, {"code": error.code, "message": error.message})
-        shards.fail_shard(connection, lease, error=error.message)
+        if lease.retry:  # not the job, whose results stand: the failures stay as they were
+            mine = shards.complete_shard(connection, lease, error=error.message)
+        else:
+            mine = shards.fail_shard(connection, lease, error=error.message)
+            dooming = {"code": error.code, "message": error.message}
+            if mine:
+                jobs.doom_job(connection, lease.job_id, dooming)
+    runtime.metrics.shard_ended("failed" if mine else "lease_lost")
     _ring_if_last(runtime, lease.job_id)
 
 
 def _retry_later(runtime: Runtime, lease: ShardLease, *, error: str) -> None:
-    if lease.attempts >= runtime.settings.max_shard_attempts:
-        _give_up(runtime, lease, error=error)
-        return
-    delay_seconds = min(60.0, 2.0**lease.attempts)
     with runtime.database.begin() as connection:
-        shards.retry_shard_later(connection, lease, error=error, delay_seconds=delay_seconds)
+        attempts = shards.attempts_of(connection, lease)
+        if attempts is not None and attempts < runtime.settings.max_shard_attempts:
+            delay_seconds = min(60.0, 2.0**attempts)
+            shards.retry_shard_later(connection, lease, error=error, delay_seconds=delay_seconds)
+            runtime.metrics.shard_ended("put_off")
+            return
+    _give_up(runtime, lease, error=error)
 
 
 def _give_up(runtime: Runtime, lease: ShardLease, *, error: str) -> None:
-    message = f"shard {lease.number} was tried {lease.attempts} times; last: {error}"
+    most = runtime.settings.max_shard_attempts
+    message = f"shard {lease.number} was tried {most} times without progress; last: {error}"
     _doom_job(runtime, lease, InvalidRequest("shard_failed", message))

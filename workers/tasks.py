@@ -1,7 +1,7 @@
 """The Celery tasks. Each rings through to a run; what there is to do, the database says."""
 
 from storage.outbox import Tasks
-from workers import finish_run, planning_run
+from workers import finish_run, planning_run, shard_run
 from workers.celery_app import app
 from workers.runtime import runtime
 
@@ -12,10 +12,8 @@ def plan_job(job_id: str) -> None:
 
 
 @app.task(name=Tasks.RUN_SHARDS)
-def run_shards() -> None:
-    from workers import shard_run  # brings torch, which the planner does without
-
-    shard_run.run_shards(runtime())
+def run_shards(model: str) -> None:
+    shard_run.run_shards(runtime(), [model])
 
 
 @app.task(name=Tasks.FINISH_JOB)

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Header, Query, Response
 from api.auth import Caller, KeyFirst
 from api.context import RequestContext
 from api.documents import JobId, Page
-from api.jobs import service
-from api.jobs.schemas import EventPage, JobDocument, JobPage, JobRequest
+from api.jobs import control, service
+from api.jobs.schemas import JobChange, JobDocument, JobPage, JobRequest, RetryRequest
 from api.problems import declared
 from domain.lifecycle import JobStatus
 
@@ -72,10 +72,37 @@ def get_job(job_id: JobId, context: RequestContext, caller: Caller) -> JobDocume
 @router.post("/{job_id}/cancel", responses=declared(404, 409))
 def cancel_job(job_id: JobId, context: RequestContext, caller: Caller) -> JobDocument:
     """End the job soon; what is labelled stays. Canceling twice changes nothing."""
-    return service.cancel(context, job_id, caller)
+    return control.cancel(context, job_id, caller)
 
 
-@router.get("/{job_id}/events", responses=declared(404))
-def list_events(job_id: JobId, context: RequestContext, caller: Caller, page: Page) -> EventPage:
-    """What happened to the job, oldest first."""
-    return service.events(context, job_id, caller, page=page)
+@router.post("/{job_id}/pause", responses=declared(404, 409))
+def pause_job(job_id: JobId, context: RequestContext, caller: Caller) -> JobDocument:
+    """Begin nothing more until it is resumed; running shards stop soon and keep what is labelled.
+
+    Planning goes on. Pausing twice changes nothing.
+    """
+    return control.pause(context, job_id, caller)
+
+
+@router.post("/{job_id}/resume", responses=declared(404, 409))
+def resume_job(job_id: JobId, context: RequestContext, caller: Caller) -> JobDocument:
+    """Go on after a pause, at once. Resuming a job that is not paused changes nothing."""
+    return control.resume(context, job_id, caller)
+
+
+@router.post("/{job_id}/retry", responses=declared(404, 409))
+def retry_job(
+    job_id: JobId, context: RequestContext, caller: Caller, request: RetryRequest | None = None
+) -> JobDocument:
+    """Run failed images of an ended job again, and no others. The job runs once more; its next
+    manifest has the new outcomes, older ones stay as they are."""
+    codes = frozenset((request and request.codes) or ())
+    return control.retry(context, job_id, caller, codes=codes)
+
+
+@router.patch("/{job_id}", responses=declared(404, 409))
+def change_job(
+    job_id: JobId, change: JobChange, context: RequestContext, caller: Caller
+) -> JobDocument:
+    """Change the priority of a job that has not ended; shards that run are not interrupted."""
+    return control.set_priority(context, job_id, caller, priority=change.priority)

@@ -1,17 +1,19 @@
 """Jobs as JSON."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from api.documents import NextCursor, RequestDocument
 from domain.documents import JobPromptDocument
+from domain.errors import ImageErrorCode
 from domain.lifecycle import JobStatus
 from domain.prompts import MAX_JOB_PROMPTS
 from storage.manifests import manifest_kind
 from storage.object_keys import dataset_file
 from storage.object_store import split_s3_uri
+from storage.sources import null_images
 
 DEFAULT_FLOOR = 0.1
 
@@ -20,6 +22,10 @@ def _s3_uri(uri: str) -> str:
     """Raises `InvalidRequest`, a ValueError: no local path and no other scheme over REST."""
     split_s3_uri(uri)
     return uri
+
+
+def _prefix_uri(uri: str) -> str:
+    return uri if null_images(uri) else _s3_uri(uri)
 
 
 def _manifest_name(name: str) -> str:
@@ -33,6 +39,7 @@ def _dataset_path(path: str) -> str:
 
 
 S3Uri = Annotated[str, Field(max_length=2048), AfterValidator(_s3_uri)]
+PrefixUri = Annotated[str, Field(max_length=2048), AfterValidator(_prefix_uri)]
 ManifestUri = Annotated[S3Uri, AfterValidator(_manifest_name)]
 DatasetManifest = Annotated[
     str, Field(max_length=1024), AfterValidator(_dataset_path), AfterValidator(_manifest_name)
@@ -43,7 +50,7 @@ class PrefixSource(RequestDocument):
     """Every image below a prefix of a bucket."""
 
     type: Literal["prefix"]
-    uri: S3Uri = Field(examples=["s3://bucket/photos/"])
+    uri: PrefixUri = Field(examples=["s3://bucket/photos/"])
 
 
 class ManifestSource(RequestDocument):
@@ -64,6 +71,9 @@ class DatasetSource(RequestDocument):
 Source = Annotated[PrefixSource | ManifestSource | DatasetSource, Field(discriminator="type")]
 
 
+Priority = Annotated[int, Field(ge=-100, le=100, description="Higher runs first")]
+
+
 class JobRequest(RequestDocument):
     """What to label, and what to look for."""
 
@@ -81,7 +91,16 @@ class JobRequest(RequestDocument):
     output: S3Uri | None = Field(
         None, description="Write the results here; by default the service keeps them"
     )
-    priority: int = Field(0, ge=-100, le=100, description="Higher runs first")
+    priority: Priority = 0
+    webhook_url: str | None = Field(
+        None,
+        max_length=2048,
+        description="An https address that is told when the job begins, pauses and ends",
+        examples=["https://example.com/hooks/maskmill"],
+    )
+    accept_expiring_links: bool = Field(
+        False, description="Run although the manifest's links may expire before the job ends"
+    )
 
     @model_validator(mode="after")
     def _check_prompts(self) -> Self:
@@ -91,6 +110,23 @@ class JobRequest(RequestDocument):
         if not self.prompts and not manifest:
             raise ValueError("give at least one prompt")
         return self
+
+
+class JobChange(RequestDocument):
+    """What of a job can be changed after it was made."""
+
+    priority: Priority
+
+
+class RetryRequest(RequestDocument):
+    """Which failed images to run again."""
+
+    codes: list[ImageErrorCode] | None = Field(
+        None,
+        min_length=1,
+        max_length=len(ImageErrorCode),
+        description="Those with one of these error codes; by default all",
+    )
 
 
 class Counts(BaseModel):
@@ -114,10 +150,14 @@ class JobError(BaseModel):
 class JobLinks(BaseModel):
     self: str
     events: str
+    deliveries: str
     errors: str
     results: str
     manifest: str
     cancel: str
+    pause: str
+    resume: str
+    retry: str
 
 
 class JobDocument(BaseModel):
@@ -130,33 +170,29 @@ class JobDocument(BaseModel):
     prompts: list[JobPromptDocument]
     source: Source
     output: str | None
+    webhook_url: str | None
     counts: Counts
     total_is_final: bool
     instances: int = Field(description="Found so far, with a score of `floor` or more")
-    rate: float | None = Field(description="Images per second over the last minute of work")
-    eta_seconds: float | None = Field(description="Known once the total is")
+    rate: float | None = Field(
+        description="Images per second over the last minute of work; null while paused or retried"
+    )
+    eta_seconds: float | None = Field(
+        description="Known once the total is; null while paused or retried"
+    )
     error: JobError | None
     created_at: datetime
     planning_at: datetime | None
     running_at: datetime | None
     finished_at: datetime | None
+    cleaned_at: datetime | None = Field(
+        description="When its events and webhook log were removed, by the operator's policy"
+    )
     cancel_requested_at: datetime | None
+    paused_at: datetime | None
     links: JobLinks
 
 
 class JobPage(BaseModel):
     data: list[JobDocument]
-    next_cursor: NextCursor
-
-
-class EventDocument(BaseModel):
-    id: int
-    at: datetime
-    kind: str = Field(examples=["job.planning", "shard.running"])
-    shard_number: int | None
-    data: dict[str, Any]
-
-
-class EventPage(BaseModel):
-    data: list[EventDocument]
     next_cursor: NextCursor

@@ -12,8 +12,6 @@ from api.documents import PageRequest, cursor_of
 from api.jobs.schemas import (
     Counts,
     DatasetSource,
-    EventDocument,
-    EventPage,
     JobDocument,
     JobLinks,
     JobPage,
@@ -26,12 +24,17 @@ from domain.lifecycle import TERMINAL_JOB, JobStatus
 from domain.prompts import TokenCounter, check_text_lengths
 from domain.tokens import token_counter
 from storage import jobs as stored_jobs
+from storage.allowances import images_left_of, open_jobs_of
 from storage.datasets import find_dataset
-from storage.events import Event, events_of
-from storage.jobs import Job, NewJob, Progress
+from storage.guarded_fetch import FetchRefused
+from storage.jobs import Job, NewJob
 from storage.keys import ApiKey
 from storage.models import find_model
+from storage.progress import Progress, progress_of
+from storage.tracing import current_traceparent
+from storage.webhook_urls import check_webhook_url
 
+_LATER = {"Retry-After": "60"}
 PLANNED = frozenset(JobStatus) - {JobStatus.QUEUED, JobStatus.PLANNING}
 
 
@@ -41,6 +44,7 @@ def create(
     """The job, and whether it is new. Everything is checked before anything is written."""
     model = _allowed_model(context, request.model)
     _check_lists(context, request)
+    _check_webhook(context, request.webhook_url)
     _check_duplicates(request.prompts)
     new = NewJob(
         owner_key_id=caller.id,
@@ -51,8 +55,11 @@ def create(
         request_sha256=_digest(request),
         output=request.output,
         name=request.name,
+        webhook_url=request.webhook_url,
         priority=request.priority,
+        accept_expiring_links=request.accept_expiring_links,
         idempotency_key=idempotency_key,
+        traceparent=current_traceparent(),
     )
     with context.database.begin() as connection:
         _check_dataset(connection, request, caller)
@@ -62,7 +69,21 @@ def create(
             raise ApiProblem(
                 409, "idempotency_conflict", "This Idempotency-Key came with another request."
             )
-        return _documents(connection, [job])[0], is_new
+        if is_new:
+            check_room(context, connection, caller)
+        return documents(connection, [job])[0], is_new
+
+
+def check_room(context: Context, connection: Connection, caller: ApiKey) -> None:
+    """Called when the transaction has opened a job: others that do wait for its end, so that
+    together they cannot open too many."""
+    settings = context.settings
+    if open_jobs_of(connection, caller.id) > settings.jobs_per_key:
+        detail = f"This key has {settings.jobs_per_key} open jobs; wait until one has ended."
+        raise ApiProblem(429, "too_many_jobs", detail, headers=_LATER)
+    if images_left_of(connection, caller.id) >= settings.images_per_key:
+        detail = f"Open jobs of this key have {settings.images_per_key:,} images left to do."
+        raise ApiProblem(429, "too_many_images", detail, headers=_LATER)
 
 
 def _digest(request: JobRequest) -> str:
@@ -91,6 +112,15 @@ def _check_lists(context: Context, request: JobRequest) -> None:
             context.sources.check_output(request.output)
     except InvalidRequest as error:
         raise ApiProblem(403, error.code, error.message) from error
+
+
+def _check_webhook(context: Context, url: str | None) -> None:
+    if url is None:
+        return
+    try:
+        check_webhook_url(url, allowed_hosts=context.settings.allowed_hosts)
+    except FetchRefused as error:
+        raise ApiProblem(422, "webhook_refused", f"webhook_url: {error}.") from error
 
 
 def _check_duplicates(prompts: Sequence[JobPromptDocument]) -> None:
@@ -134,7 +164,7 @@ def find(connection: Connection, job_id: str, caller: ApiKey) -> Job:
 
 def get(context: Context, job_id: str, caller: ApiKey) -> JobDocument:
     with context.database.begin() as connection:
-        return _documents(connection, [find(connection, job_id, caller)])[0]
+        return documents(connection, [find(connection, job_id, caller)])[0]
 
 
 def list_page(
@@ -151,68 +181,40 @@ def list_page(
         )
         shown = jobs[: page.limit]
         more = cursor_of(shown[-1].id) if len(jobs) > page.limit else None
-        return JobPage(data=_documents(connection, shown), next_cursor=more)
+        return JobPage(data=documents(connection, shown), next_cursor=more)
 
 
-def cancel(context: Context, job_id: str, caller: ApiKey) -> JobDocument:
-    with context.database.begin() as connection:
-        find(connection, job_id, caller)
-        stored_jobs.request_cancel(connection, job_id)
-        job = find(connection, job_id, caller)
-        if job.cancel_requested_at is None or job.status in TERMINAL_JOB - {JobStatus.CANCELED}:
-            raise ApiProblem(409, "job_already_ended", f"The job has {job.status} already.")
-        return _documents(connection, [job])[0]
-
-
-def events(context: Context, job_id: str, caller: ApiKey, *, page: PageRequest) -> EventPage:
-    after = page.after(int)
-    with context.database.begin() as connection:
-        find(connection, job_id, caller)
-        found = events_of(connection, job_id, after=after[0] if after else 0, limit=page.limit + 1)
-    shown = found[: page.limit]
-    return EventPage(
-        data=[_event_document(event) for event in shown],
-        next_cursor=cursor_of(shown[-1].id) if len(found) > page.limit else None,
-    )
-
-
-def _event_document(event: Event) -> EventDocument:
-    """Without what is the operator's: the worker's host, and the words of internal errors."""
-    data = {name: value for name, value in event.data.items() if name != "owner"}
-    if "last_error" in data:
-        data["last_error"] = str(data["last_error"]).partition(":")[0]
-    return EventDocument(
-        id=event.id, at=event.at, kind=event.kind, shard_number=event.shard_number, data=data
-    )
-
-
-def _documents(connection: Connection, jobs: Sequence[Job]) -> list[JobDocument]:
-    progress = stored_jobs.progress_of(connection, [job.id for job in jobs])
+def documents(connection: Connection, jobs: Sequence[Job]) -> list[JobDocument]:
+    progress = progress_of(connection, [job.id for job in jobs])
     return [_document(job, progress[job.id]) for job in jobs]
 
 
 def _document(job: Job, progress: Progress) -> JobDocument:
     values = {name: getattr(job, name) for name in JobDocument.model_fields if hasattr(job, name)}
-    is_open = job.status not in TERMINAL_JOB
+    left = progress.total - progress.succeeded - progress.failed - progress.canceled
+    rate = progress.per_second if _is_at_work(job, left) else None
+    eta_seconds = left / rate if rate and job.status is JobStatus.RUNNING else None
     return JobDocument.model_validate(
         {
             **values,
             "counts": Counts.model_validate(progress, from_attributes=True),
             "total_is_final": job.status in PLANNED,
             "instances": progress.instances,
-            "rate": progress.per_second if is_open else None,
-            "eta_seconds": _eta_seconds(progress) if job.status == JobStatus.RUNNING else None,
+            "rate": rate,
+            "eta_seconds": eta_seconds,
             "links": _links(job.id),
         }
     )
 
 
-def _eta_seconds(progress: Progress) -> float | None:
-    done = progress.succeeded + progress.failed + progress.canceled
-    return (progress.total - done) / progress.per_second if progress.per_second else None
+def _is_at_work(job: Job, left: int) -> bool:
+    """On images that have no outcome yet: not while a pause or a retry says nothing of a rate."""
+    has_work = left > 0 or job.status is JobStatus.PLANNING
+    return has_work and job.status not in TERMINAL_JOB and job.paused_at is None
 
 
 def _links(job_id: str) -> JobLinks:
     own = f"/v1/jobs/{job_id}"
-    names = ("events", "errors", "results", "manifest", "cancel")
-    return JobLinks(self=own, **{name: f"{own}/{name}" for name in names})
+    names = ("events", "deliveries", "errors", "results", "manifest")
+    actions = ("cancel", "pause", "resume", "retry")
+    return JobLinks(self=own, **{name: f"{own}/{name}" for name in (*names, *actions)})

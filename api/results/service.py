@@ -37,9 +37,10 @@ from domain.results import (
     iter_images,
 )
 from storage import object_keys
-from storage.jobs import Job, progress_of
+from storage.jobs import Job
 from storage.keys import ApiKey
 from storage.object_store import ObjectStore
+from storage.progress import progress_of
 from storage.results_store import results_store
 from storage.slices import (
     Slice,

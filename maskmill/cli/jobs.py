@@ -1,4 +1,4 @@
-"""`maskmill jobs`, `show`, `watch`, `cancel`"""
+"""`maskmill jobs`, `show`, `watch`, `cancel`, `pause`, `resume`, `retry`, `priority`"""
 
 import json
 from datetime import datetime
@@ -75,6 +75,67 @@ def cancel(job_id: JobId) -> None:
     typer.echo(f"{job.id} is being canceled" if not job.ended else f"{job.id} is canceled")
 
 
+def pause(job_id: JobId) -> None:
+    """Have a job wait; what is labelled stays.
+
+    Its workers stop within a batch of images and are free for other jobs. Its images are listed
+    to the end all the same.
+    """
+    from maskmill.client import Client
+
+    with Client() as client:
+        job = client.pause(job_id)
+    typer.echo(f"{job.id} is paused until: maskmill resume {job.id}")
+
+
+def resume(job_id: JobId) -> None:
+    """Let a paused job go on. A job that is not paused is left alone."""
+    from maskmill.client import Client
+
+    with Client() as client:
+        job = client.resume(job_id)
+    typer.echo(f"{job.id} goes on")
+
+
+def retry(
+    job_id: JobId,
+    code: Annotated[
+        list[str] | None,
+        typer.Option(help="Only those that failed so, as often as you like: fetch_error, timeout."),
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Watch the job until it ends.")] = False,
+) -> None:
+    """Run the failed images of a job again, and no others.
+
+    For jobs that have ended: after a store was away, or files were missing. Results of all other
+    images stay as they are; `maskmill errors JOB` tells what failed and how.
+    """
+    from maskmill.client import Client
+
+    with Client() as client:
+        job = client.retry(job_id, codes=code or ())
+        typer.echo(f"{job.id} runs again")
+        if wait:
+            watch_and_exit(client, job.id)
+
+
+def priority(
+    job_id: JobId,
+    number: Annotated[
+        int, typer.Argument(min=-100, max=100, help="Higher runs first; 0 unless said otherwise.")
+    ],
+) -> None:
+    """Move a job before or behind others. What runs already is not interrupted.
+
+    A number below 0 comes after two dashes: maskmill priority JOB -- -10
+    """
+    from maskmill.client import Client
+
+    with Client() as client:
+        job = client.set_priority(job_id, number)
+    typer.echo(f"{job.id} has priority {job.priority}")
+
+
 def watch_and_exit(client: "Client", job_id: str) -> None:
     from maskmill.cli.progress import outcome_line, watch_job
 
@@ -95,6 +156,7 @@ def _facts(job: "Job") -> list[tuple[str, str]]:
         "planning": job.planning_at,
         "running": job.running_at,
         "finished": job.finished_at,
+        "paused": job.paused_at,
     }
     prompts = ", ".join(
         f"{p.text} ({p.class_name})" if p.class_name else p.text for p in job.prompts

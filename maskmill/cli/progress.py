@@ -61,7 +61,9 @@ def outcome_line(job: Job) -> str:
 
 
 def _state(job: Job) -> str:
-    return "canceling" if job.cancel_requested_at and not job.ended else str(job.status)
+    if job.cancel_requested_at and not job.ended:
+        return "canceling"
+    return "paused" if job.paused_at else str(job.status)
 
 
 def _total(job: Job) -> int | None:

@@ -26,6 +26,17 @@ def submit(
         typer.Option(metavar="S3-PREFIX", help="Write results to s3://bucket/prefix instead."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="A name to find the job by.")] = None,
+    webhook: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Have an https address told when the job ends."),
+    ] = None,
+    accept_expiring_links: Annotated[
+        bool,
+        typer.Option(
+            "--accept-expiring-links",
+            help="Run although links in the manifest may expire before the job ends.",
+        ),
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Watch the job until it ends.")] = False,
 ) -> None:
     """Send a job to the service. Prints the job's id.
@@ -42,7 +53,11 @@ def submit(
     from maskmill.client import Client
 
     prompts = parse_prompts(prompt, prompts_file)
-    options: dict[str, Any] = {"model": model, "floor": floor, "output": output, "name": name}
+    options: dict[str, Any] = {
+        **{"model": model, "floor": floor, "output": output, "name": name},
+        "webhook_url": webhook,
+        "accept_expiring_links": accept_expiring_links or None,
+    }
     with Client() as client:
         where = source if source.startswith("s3://") else _upload(client, source, name)
         job = client.create_job(where, prompts, **options)

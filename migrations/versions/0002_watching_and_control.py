@@ -21,7 +21,22 @@ _JOB_COLUMNS = (
 )
 
 
+def _index_loose_slices(condition: str) -> None:
+    op.drop_index("ix_slices_loose", table_name="slices")
+    op.create_index(
+        "ix_slices_loose",
+        "slices",
+        ["created_at"],
+        unique=False,
+        postgresql_where=sa.text(condition),
+    )
+
+
 def upgrade() -> None:
+    # At once, in the order in which workers take them.
+    op.execute("LOCK TABLE slices, shards, events, outbox, jobs IN ACCESS EXCLUSIVE MODE")
+    # Bells for shards now name a model. The sweeper rings again for those that are dropped.
+    op.execute("DELETE FROM outbox WHERE task = 'maskmill.run_shards'")
     for column in _JOB_COLUMNS:
         op.add_column("jobs", column.copy())
     op.create_index(
@@ -31,7 +46,19 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("finished_at IS NOT NULL AND cleaned_at IS NULL"),
     )
+    op.add_column(
+        "shards",
+        sa.Column("list_token", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+    )
     op.add_column("shards", sa.Column("retry_codes", postgresql.JSONB(astext_type=sa.Text())))
+    op.create_index(
+        "ix_shards_running",
+        "shards",
+        ["job_id"],
+        unique=False,
+        postgresql_where=sa.text("status = 'running'"),
+    )
+    _index_loose_slices("status IN ('open', 'lost', 'released')")
     op.add_column(
         "events",
         sa.Column("xid", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
@@ -75,7 +102,10 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_events_job_id_xid_id"), table_name="events")
     op.create_index(op.f("ix_events_job_id_id"), "events", ["job_id", "id"])
     op.drop_column("events", "xid")
+    _index_loose_slices("status <> 'committed'")
+    op.drop_index("ix_shards_running", table_name="shards")
     op.drop_column("shards", "retry_codes")
+    op.drop_column("shards", "list_token")
     op.drop_index("ix_jobs_uncleaned", table_name="jobs")
     for column in reversed(_JOB_COLUMNS):
         op.drop_column("jobs", column.name)

@@ -50,8 +50,8 @@ class Batcher(Generic[In, Out]):
         self._thread.start()
 
     def ask(self, item: In) -> Out:
-        """Raises what `work` raised for the batch the item was in, ImageError (out_of_memory)
-        where it was too large even alone, and Closed."""
+        """Raises what `work` raised for this item alone, ImageError (out_of_memory) where it was
+        too large even alone, and Closed."""
         asked: _Asked[In, Out] = _Asked(item)
         with self._changed:
             if self._closed:
@@ -85,6 +85,7 @@ class Batcher(Generic[In, Out]):
     def _answer(self, batch: Sequence[_Asked[In, Out]]) -> None:
         try:
             answers = halving(self._work, [asked.item for asked in batch], device=self._device)
+            answered = list(zip(batch, answers, strict=True))
         except BaseException as error:
             if len(batch) > 1:  # the fault of one of them is not the others'
                 for asked in batch:
@@ -92,7 +93,7 @@ class Batcher(Generic[In, Out]):
                 return
             batch[0].answer.set_exception(error)
             return
-        for asked, answer in zip(batch, answers, strict=True):
+        for asked, answer in answered:
             if isinstance(answer, ImageError):
                 asked.answer.set_exception(answer)
             else:

@@ -76,6 +76,7 @@ class ConceptStages:
     def __init__(
         self, detector: Any, tokenizer_json: str, *, device: torch.device, dtype: torch.dtype
     ) -> None:
+        self.steps = 0  # passes so far
         self.vit = Vit(detector.vision_encoder.backbone)
         neck = detector.vision_encoder.neck
         self.neck = Neck(neck)
@@ -102,6 +103,7 @@ class ConceptStages:
         """The ViT's features of B x 3 x S x S normalised pixels."""
         with attention_of_images():
             features: Tensor = self.vit(pixel_values)
+        self.steps += 1
         return features
 
     def find(
@@ -118,6 +120,7 @@ class ConceptStages:
         for start in range(0, len(pairs), sizes.pairs):
             with attention_of_pairs():
                 decoded = self._decode(coarse, begun, pairs[start : start + sizes.pairs])
+            self.steps += 1
             yield from self._masks(features, decoded, pairs_at_once=sizes.mask_pairs)
 
     def _decode(self, coarse: Tensor, begun: Tensor, pairs: Sequence[Pair]) -> _Decoded:
@@ -150,9 +153,9 @@ class ConceptStages:
         for start in range(0, len(survivors), pairs_at_once):
             rows = survivors[start : start + pairs_at_once]
             places = [images.index(decoded.pairs[row].image) for row in rows]
-            yield self._scored(
-                decoded, rows, kept[rows], self._pixels(decoded, rows, skips, places)
-            )
+            pixels = self._pixels(decoded, rows, skips, places)
+            self.steps += 1
+            yield self._scored(decoded, rows, kept[rows], pixels)
 
     def _pixels(
         self, decoded: _Decoded, rows: list[int], skips: Sequence[Tensor], places: list[int]

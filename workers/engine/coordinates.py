@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from domain.geometry import Box
-from domain.prompts import ConceptPrompt, MaskPrompt
+from domain.prompts import VISUAL_TEXT, ConceptPrompt, MaskPrompt
 from workers.engine.engine import Corners, ImageInput, Pointed
 
 Click = tuple[float, float, int]
@@ -23,6 +23,25 @@ class Exemplar:
 
     centred: Corners
     positive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Concept:
+    """What is sought in an image; `prompt` is its position among the image's prompts."""
+
+    prompt: int
+    text: str
+    exemplars: tuple[Exemplar, ...]
+
+
+def concepts(image: ImageInput) -> Iterator[Concept]:
+    """The prompts that any number of masks answer. Boxes alone have Sam3Processor's word."""
+    for position, prompt in enumerate(image.prompts):
+        if not isinstance(prompt, ConceptPrompt):
+            continue
+        boxes = exemplars(prompt, width=image.width, height=image.height)
+        if boxes or prompt.text is not None:
+            yield Concept(position, prompt.text or VISUAL_TEXT, boxes)
 
 
 def exemplars(prompt: ConceptPrompt, *, width: int, height: int) -> tuple[Exemplar, ...]:

@@ -41,6 +41,11 @@ class Embeddings:
         self._making: dict[_Key, Future[SeenImage]] = {}
         self._lock = Lock()
 
+    @property
+    def byte_counts(self) -> dict[str, int]:
+        """Of what is kept on the engine's device, and of what in the host's memory."""
+        return {"device": self._near.byte_count, "host": self._far.byte_count}
+
     def recall(self, owner: str, digest: str) -> SeenImage | None:
         with self._lock:
             return self._recall((owner, digest))
@@ -107,22 +112,22 @@ class _Shelf:
 
     def __init__(self, room_bytes: int) -> None:
         self._room_bytes = room_bytes
-        self._byte_count = 0
+        self.byte_count = 0
         self._images: OrderedDict[_Key, SeenImage] = OrderedDict()
 
     def take(self, key: _Key) -> SeenImage | None:
         seen = self._images.pop(key, None)
         if seen is not None:
-            self._byte_count -= seen.embedding.byte_count
+            self.byte_count -= seen.embedding.byte_count
         return seen
 
     def put(self, key: _Key, seen: SeenImage) -> list[tuple[_Key, SeenImage]]:
         """What there is no room for any more."""
         self.take(key)
         self._images[key] = seen
-        self._byte_count += seen.embedding.byte_count
+        self.byte_count += seen.embedding.byte_count
         fallen = []
-        while self._byte_count > self._room_bytes:
+        while self.byte_count > self._room_bytes:
             oldest, fallen_image = next(iter(self._images.items()))
             self.take(oldest)
             fallen.append((oldest, fallen_image))

@@ -83,7 +83,8 @@ class Engine(Protocol):
     to check prompts without torch. `notice`: a line for users of a network that is only a demo.
     `details`: precision and the like, in words for operators. `squash_jpegs` decodes and squashes
     on the device what jpeg_on_device.suits lets through, None for what it cannot; it is None
-    itself where `squash` shall get all pixels.
+    itself where `squash` shall get all pixels. `steps` grows with each pass through a part of the
+    network: on a CPU a batch of many prompts takes minutes.
 
     Methods may be called from several threads.
     """
@@ -96,6 +97,9 @@ class Engine(Protocol):
     squash_jpegs: SquashJpegs | None
     limits: ModelLimits
     tokenizer_json: str
+
+    @property
+    def steps(self) -> int: ...
 
     @property
     def images_per_batch(self) -> int: ...

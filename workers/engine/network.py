@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from domain.prompts import ConceptPrompt, ModelLimits
-from workers.engine.arenas import share_one_arena
+from domain.prompts import ModelLimits
 from workers.engine.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from workers.engine.clicks import MOST_AT_ONCE, ClickStage, Target
 from workers.engine.concepts import ConceptStages, Pair, Scored
-from workers.engine.coordinates import clicks, exemplars, objects
+from workers.engine.coordinates import clicks, concepts, objects
 from workers.engine.cores import set_threads
 from workers.engine.engine import Embedding, Found, ImageInput, Pointed, SquashJpegs
 from workers.engine.float8 import use_float8
@@ -26,7 +25,6 @@ from workers.engine.warm_up import prepare
 
 T = TypeVar("T")
 U = TypeVar("U")
-VISUAL_TEXT = "visual"  # what Sam3Processor says for exemplar boxes without a text
 
 
 class Network:
@@ -69,6 +67,7 @@ class Network:
         self._resizes_masks = device.type == "cuda"
         precision = str(dtype).removeprefix("torch.") + (" with a float8 ViT" if float8 else "")
         self._sizes, self.details = CPU_SIZES, precision
+        self._click_steps = 0
         self._threads = self._usual_threads = torch.get_num_threads()
         self.squash_jpegs: SquashJpegs | None = None
         if device.type == "cuda":
@@ -85,6 +84,10 @@ class Network:
     @property
     def images_per_batch(self) -> int:
         return self._sizes.images
+
+    @property
+    def steps(self) -> int:
+        return self._concepts.steps + self._click_steps
 
     def squash(self, pixels: np.ndarray) -> Tensor:
         return self._preprocessing.squash(pixels)
@@ -155,6 +158,7 @@ class Network:
         targets = [t for place, image in enumerate(images) for t in _targets(place, image, side)]
         at_once = min(self._sizes.pairs, MOST_AT_ONCE)
         for masks in self._clicks.segment(features, targets, at_once=at_once):
+            self._click_steps += 1
             yield from self._to_host(images, masks)
 
     def _to_host(self, images: Sequence[ImageInput], scored: Sequence[Scored]) -> Iterator[Found]:
@@ -183,12 +187,8 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def _pairs(place: int, image: ImageInput) -> Iterator[Pair]:
-    for position, prompt in enumerate(image.prompts):
-        if not isinstance(prompt, ConceptPrompt):
-            continue
-        boxes = exemplars(prompt, width=image.width, height=image.height)
-        if boxes or prompt.text is not None:
-            yield Pair(place, position, prompt.text or VISUAL_TEXT, boxes, image.floor)
+    for one in concepts(image):
+        yield Pair(place, one.prompt, one.text, one.exemplars, image.floor)
 
 
 def _targets(place: int, image: ImageInput, side: int) -> Iterator[Target]:
@@ -207,7 +207,6 @@ def load(
     memory_share: float = 1.0,
 ) -> Network:
     gc.collect()  # a network before this one: its compiled steps refer to their stages and back
-    share_one_arena()
     set_threads(threads)
     chosen = _device(device)
     if chosen.type == "cuda":

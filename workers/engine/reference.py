@@ -15,11 +15,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from domain.prompts import PROMPTS_PER_PASS, ConceptPrompt, ModelLimits
-from workers.engine.coordinates import Exemplar, clicks, exemplars, objects
+from domain.prompts import PROMPTS_PER_PASS, ModelLimits
+from workers.engine.coordinates import Concept, clicks, concepts, objects
 from workers.engine.engine import Embedding, Found, ImageInput, Pointed, SquashJpegs
-
-VISUAL_TEXT = "visual"  # Sam3Processor's word for exemplar boxes without a text
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +31,11 @@ class ReferenceCheckpoint:
     weights_sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Query:
-    prompt: int
-    text: str
-    exemplars: tuple[Exemplar, ...]
-
-
 class Reference:
     """See Engine. One image at a time, in autocast to `dtype` unless that is float32."""
 
     images_per_batch = 1
+    steps = 0  # an image takes it seconds at most
 
     def __init__(self, checkpoint: ReferenceCheckpoint, *, dtype: torch.dtype) -> None:
         self._model = checkpoint.model
@@ -100,7 +92,7 @@ class Reference:
 
     def _find_concepts(self, place: int, image: ImageInput) -> Iterator[Found]:
         pixels = self._pixels(image)
-        asked = list(_queries(image))
+        asked = list(concepts(image))
         for start in range(0, len(asked), PROMPTS_PER_PASS):
             queries = asked[start : start + PROMPTS_PER_PASS]
             (output,) = self._model(self._collate(pixels, queries))
@@ -117,7 +109,7 @@ class Reference:
         pixels: Tensor = self._normalise(squashed.to(self.device))
         return pixels
 
-    def _collate(self, pixels: Tensor, queries: Sequence[_Query]) -> Any:
+    def _collate(self, pixels: Tensor, queries: Sequence[Concept]) -> Any:
         # Not Sam3Processor.set_image_batch: it fails with text prompts.
         from sam3.model.utils.misc import copy_data_to_device
         from sam3.train.data.collator import collate_fn_api
@@ -170,16 +162,7 @@ class Reference:
         return float(scores[best]), torch.from_numpy(masks[best]).float(), logits[best]
 
 
-def _queries(image: ImageInput) -> Iterator[_Query]:
-    for position, prompt in enumerate(image.prompts):
-        if not isinstance(prompt, ConceptPrompt):
-            continue
-        boxes = exemplars(prompt, width=image.width, height=image.height)
-        if boxes or prompt.text is not None:
-            yield _Query(position, prompt.text or VISUAL_TEXT, boxes)
-
-
-def _find_query(query: _Query, size: tuple[int, int]) -> Any:
+def _find_query(query: Concept, size: tuple[int, int]) -> Any:
     from sam3.train.data.sam3_image_dataset import FindQueryLoaded, InferenceMetadata
 
     boxes = [exemplar.centred for exemplar in query.exemplars]

@@ -1,33 +1,25 @@
 """What happens to one image, in three steps that the pipeline runs on different threads."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
 from torch import Tensor
 
-from domain.annotations import ImageOutcome, Instance, failure
+from domain.annotations import ImageOutcome, Instance
 from domain.errors import ImageError
 from domain.prompts import ConceptPrompt, Prompt
 from workers.engine.decoding import decode
 from workers.engine.engine import Engine, Found, ImageInput
 from workers.engine.halving import halving
+from workers.engine.image_task import ImageTask
 from workers.engine.jpeg_on_device import DeviceJpeg, suits
 from workers.engine.mask_encoding import EncodedMask, encode, encode_changes
 from workers.engine.mask_resizing import resize
+from workers.engine.observing import Observe, Stage, unobserved
 
 SATURATED_SHARE = 0.95  # of the network's queries: there may be more objects than it can return
-
-
-@dataclass(frozen=True, slots=True)
-class ImageTask:
-    """`load` fetches the file's bytes. An ImageError it raises becomes the image's outcome; any
-    other exception ends the run. Prompts are numbered from `first_prompt_index`."""
-
-    load: Callable[[], bytes]
-    prompts: tuple[Prompt, ...]
-    first_prompt_index: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +45,32 @@ class Computed:
 class Stages:
     """`milliseconds` count decoding, encoding, and an equal share of the batch; not fetching."""
 
-    def __init__(self, engine: Engine, *, floor: float, max_pixels: int) -> None:
+    def __init__(
+        self, engine: Engine, *, floor: float, max_pixels: int, observe: Observe = unobserved
+    ) -> None:
         self._engine = engine
+        self._observe = observe
+        self._encoded = 0
         self._floor = floor
         self._max_pixels = max_pixels
 
-    def prepare(self, task: ImageTask) -> Prepared | ImageOutcome:
-        """Load, decode and squash, or leave that to the device."""
-        try:
-            data = task.load()
-            started = perf_counter()
-            jpeg = suits(data, max_pixels=self._max_pixels) if self._engine.squash_jpegs else None
-            if jpeg is not None:
-                return Prepared(task, jpeg, jpeg.orientation, _milliseconds_since(started))
-            image, orientation = self._decode(data, task.prompts)
-        except ImageError as error:
-            return failure(error.code, error.message)
-        return Prepared(task, image, orientation, _milliseconds_since(started))
+    @property
+    def steps(self) -> int:
+        return self._engine.steps + self._encoded
+
+    def prepare(self, task: ImageTask, data: bytes) -> Prepared:
+        """Decode and squash, or leave that to the device. Raises ImageError."""
+        started = perf_counter()
+        image, orientation = self._prepared(data, task.prompts)
+        return Prepared(task, image, orientation, self._milliseconds("decode", started))
+
+    def _prepared(
+        self, data: bytes, prompts: tuple[Prompt, ...]
+    ) -> tuple[ImageInput | DeviceJpeg, int]:
+        jpeg = suits(data, max_pixels=self._max_pixels) if self._engine.squash_jpegs else None
+        if jpeg is not None:
+            return jpeg, jpeg.orientation
+        return self._decode(data, prompts)
 
     def _decode(self, data: bytes, prompts: tuple[Prompt, ...]) -> tuple[ImageInput, int]:
         """The full-size pixels are let go here: later steps need only the sizes."""
@@ -81,7 +82,7 @@ class Stages:
     def compute(self, batch: Sequence[Prepared]) -> list[Computed]:
         started = perf_counter()
         results = self._segment(batch)
-        share = _milliseconds_since(started) / len(batch)
+        share = self._milliseconds("network", started) / len(batch)
         return [
             Computed(prepared, found, prepared.milliseconds + share)
             for prepared, found in zip(batch, results, strict=True)
@@ -134,14 +135,20 @@ class Stages:
             outcome,
             instances=tuple(self._instances(prepared, computed.found)),
             saturated_prompts=self._saturated(prepared.task, computed.found),
-            milliseconds=computed.milliseconds + _milliseconds_since(started),
+            milliseconds=computed.milliseconds + self._milliseconds("encode", started),
         )
+
+    def _milliseconds(self, stage: Stage, started: float) -> float:
+        seconds = perf_counter() - started
+        self._observe(stage, seconds)
+        return seconds * 1000
 
     def _instances(self, prepared: Prepared, found: list[Found]) -> Iterator[Instance]:
         """By prompt, best first. One full-size mask exists at a time."""
         task, image = prepared.task, prepared.image
         for one in sorted(found, key=lambda one: (one.prompt, -one.score)):
             encoded = encode_found(one, width=image.width, height=image.height)
+            self._encoded += 1
             if encoded is None:
                 continue
             yield Instance(
@@ -169,7 +176,3 @@ def encode_found(found: Found, *, width: int, height: int) -> EncodedMask | None
         return encode_changes(mask, width=width, height=height)
     crop = resize(mask.numpy(), width=width, height=height)
     return encode(crop) if crop else None
-
-
-def _milliseconds_since(started: float) -> float:
-    return (perf_counter() - started) * 1000

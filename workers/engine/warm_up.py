@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from domain.prompts import VISUAL_TEXT
 from workers.engine.concepts import ConceptStages, Pair
 from workers.engine.passes import PassSizes, fitting
 
 _Step = Callable[..., Any]
 
-_PROMPT = "visual"
 _MEASURED = 4  # images, pairs: enough that what is allocated once does not count for much
 
 
@@ -122,7 +122,7 @@ def _run(
     """Every step on black images; a floor of 0 keeps every query."""
     device = next(stages.vit.parameters()).device
     features = stages.see(torch.zeros(images, 3, image_size, image_size, device=device))
-    asked = [Pair(number % images, number, _PROMPT, floor=floor) for number in range(pairs)]
+    asked = [Pair(number % images, number, VISUAL_TEXT, floor=floor) for number in range(pairs)]
     sizes = PassSizes(images, max(1, pairs), mask_pairs)
     for _ in stages.find(features, asked, sizes=sizes):
         pass

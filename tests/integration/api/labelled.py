@@ -14,6 +14,7 @@ from domain.result_manifest import ResultFile, ResultManifest, ResultPart, Resul
 from domain.results import Provenance
 from storage import jobs, object_keys, shards
 from storage.jobs import Job
+from storage.progress import progress_of
 from storage.result_files import write_parts
 from storage.results_store import results_store
 from storage.shards import NewShard, OpenSlice, ShardLease, SliceCounts
@@ -107,7 +108,7 @@ def finish(api: Api, lease: ShardLease) -> None:
 def write_manifest(api: Api, job: Job) -> None:
     with api.database.begin() as connection:
         slices = list(all_committed_slices(connection, job.id))
-        progress = jobs.progress_of(connection, [job.id])[job.id]
+        progress = progress_of(connection, [job.id])[job.id]
     manifest = ResultManifest(
         job_id=job.id,
         number=1,

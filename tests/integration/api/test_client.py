@@ -47,6 +47,21 @@ def test_a_job_is_created_shown_listed_and_canceled(client: Client) -> None:
     assert [event.kind for event in client.events(job.id)] == ["job.queued", "job.cancel_requested"]
 
 
+def test_a_job_is_paused_resumed_prioritized_and_tried_again(client: Client, api: Api) -> None:
+    job = client.create_job("s3://photos/street/", ["star"])
+    assert client.pause(job.id).paused_at is not None
+    assert client.resume(job.id).paused_at is None
+    assert client.set_priority(job.id, -3).priority == -3
+    lease = plan(api, job.id, images=1)
+    commit(api, lease, [failure(ImageErrorCode.TIMEOUT, "slow")])
+    finish(api, lease)
+    again = client.retry(job.id, codes=["timeout"])
+    assert (again.status, again.finished_at) == ("running", None)
+    with pytest.raises(ApiError) as refused:
+        client.retry(job.id)
+    assert refused.value.code == "job_not_ended"
+
+
 def test_an_s3_address_of_a_manifest_is_one(client: Client) -> None:
     job = client.create_job("s3://photos/list.JSONL")
     assert job.source == {"type": "manifest", "uri": "s3://photos/list.JSONL"}

@@ -83,6 +83,28 @@ def test_a_job_is_submitted_shown_listed_and_canceled(run: Run) -> None:
     assert run("cancel", job_id)[:2] == (0, f"{job_id} is being canceled\n")
 
 
+def test_a_job_is_paused_resumed_and_given_another_priority(run: Run) -> None:
+    job_id = run("submit", "s3://photos/street/", "-p", "star")[1].strip()
+    assert f"maskmill resume {job_id}" in run("pause", job_id)[1]
+    assert "paused" in run("show", job_id)[1]
+    assert run("resume", job_id)[:2] == (0, f"{job_id} goes on\n")
+    assert "paused" not in run("show", job_id)[1]
+    assert run("priority", job_id, "--", "-7")[:2] == (0, f"{job_id} has priority -7\n")
+    assert run("priority", job_id, "101")[0] == 2
+    status, _, err = run("retry", job_id)
+    assert (status, "job_not_ended" in err) == (1, True)
+
+
+def test_failed_images_of_a_job_are_tried_again(run: Run, api: Api) -> None:
+    job_id = run("submit", "s3://photos/street/", "-p", "star")[1].strip()
+    lease = plan(api, job_id, images=1)
+    commit(api, lease, [failure(ImageErrorCode.TIMEOUT, "slow")])
+    finish(api, lease)
+    assert run("retry", job_id, "--code", "slow")[0] == 1
+    assert run("retry", job_id, "--code", "timeout")[:2] == (0, f"{job_id} runs again\n")
+    assert json.loads(run("show", job_id, "--json")[1])["status"] == "running"
+
+
 def test_prompts_come_from_files_too(run: Run, tmp_path: Path) -> None:
     text, structured = tmp_path / "p.txt", tmp_path / "p.json"
     text.write_text("star\n\nred circle :: round\n")
@@ -94,6 +116,16 @@ def test_prompts_come_from_files_too(run: Run, tmp_path: Path) -> None:
         job_id = run("submit", "s3://photos/", "--prompts-file", str(file))[1].strip()
         prompts = json.loads(run("show", job_id, "--json")[1])["prompts"]
         assert [(p["text"], p["class_name"], p["threshold"]) for p in prompts] == expected
+
+
+def test_a_job_is_submitted_with_a_webhook(run: Run) -> None:
+    command = ("submit", "s3://photos/", "-p", "star", "--webhook")
+    job_id = run(*command, "https://hooks.example/a")[1].strip()
+    shown = json.loads(run("show", job_id, "--json")[1])
+    assert shown["webhook_url"] == "https://hooks.example/a"
+    status, _, err = run(*command, "http://hooks.example/a")
+    assert status != 0
+    assert "webhook_refused" in err
 
 
 def test_a_folder_is_uploaded_and_submitted(run: Run, api: Api, tmp_path: Path) -> None:

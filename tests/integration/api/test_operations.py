@@ -1,8 +1,8 @@
+import asyncio
 import json
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -11,12 +11,14 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from api.app import create_app
-from api.checks import Check, RecentChecks, check_broker
+from api.checks import Check, check_broker
+from api.recent import Recent
 from domain.prompts import ModelLimits
 from storage.lane import WorkerLane
 from storage.models import PublishedModel, publish_model
 from storage.settings import Settings
 from tests.integration.api.conftest import Api
+from tests.services import wait_until
 
 
 def failing(client: TestClient) -> tuple[int, set[str]]:
@@ -47,7 +49,7 @@ def test_single_images_need_a_worker_of_their_own(settings: Settings, broker_url
         alone = client.get("/readiness")
         assert (alone.status_code, alone.json()) == (503, {"status": "not_ready"})
         worker.beat()
-        assert client.get("/readiness").json() == {"status": "ready"}
+        wait_until(lambda: client.get("/readiness").json() == {"status": "ready"})
 
 
 def test_readiness_names_what_is_missing(
@@ -94,20 +96,47 @@ def test_strangers_learn_of_a_failure_only_that_it_is_and_the_log_has_the_rest(
 def test_readiness_is_not_asked_anew_for_everybody(settings: Settings) -> None:
     asked: list[int] = []
 
-    def ask() -> list[Check]:
+    async def ask() -> tuple[Check, ...]:
         asked.append(1)
-        return [Check("x", True, "")]
+        await asyncio.sleep(0)
+        return (Check("x", True, ""),)
 
-    seldom, always = RecentChecks(ask, seconds=60), RecentChecks(ask, seconds=0)
-    with ThreadPoolExecutor(8) as threads:
-        answers = list(threads.map(lambda _: seldom(), range(50)))
-    assert (len(asked), len(set(answers))) == (1, 1)
-    assert [always(), always()] == answers[:2]
-    assert len(asked) == 3
-    with TestClient(create_app(settings)) as client:
-        client.get("/readyz")
-        context = client.app.state.context  # type: ignore[attr-defined]
-        assert context.checks() is context.checks()
+    async def scenario() -> None:
+        seldom, always = Recent(ask, seconds=60), Recent(ask, seconds=0)
+        answers = await asyncio.gather(*(seldom() for _ in range(50)))
+        assert (len(asked), len(set(answers))) == (1, 1)
+        assert [await always(), await always()] == answers[:2]
+        assert len(asked) == 3
+        app = create_app(settings)
+        async with app.router.lifespan_context(app):
+            checks = app.state.context.checks
+            assert await checks() is await checks()
+
+    asyncio.run(scenario())
+
+
+def test_a_question_that_failed_is_asked_again_and_one_that_goes_away_stops_nobody() -> None:
+    failures = [RuntimeError("unforeseen")]
+    may_answer = asyncio.Event()
+
+    async def ask() -> int:
+        await may_answer.wait()
+        if failures:
+            raise failures.pop()
+        return 7
+
+    async def scenario() -> None:
+        recent = Recent(ask, seconds=60)
+        first, second = (asyncio.create_task(recent()) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        may_answer.set()
+        with pytest.raises(RuntimeError):
+            await second
+        assert first.cancelled()
+        assert await recent() == 7
+
+    asyncio.run(scenario())
 
 
 def test_a_broker_address_that_cannot_be_parsed_is_not_repeated(settings: Settings) -> None:

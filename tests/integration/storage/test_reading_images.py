@@ -31,7 +31,7 @@ def _pages(request: Request) -> None:
         case "/redirect.png":
             request.answer(302, Location="http://localhost/")
         case path:
-            request.answer(int(path.strip("/")))
+            request.answer(int(path.partition("?")[0].strip("/")))
 
 
 @pytest.fixture
@@ -56,8 +56,9 @@ def sources(s3_bucket: S3Bucket, web: WebServer) -> Iterator[Sources]:
     sources = Sources(
         allowed_sources=[f"{s3_bucket.uri}/data", "s3://no-such-bucket"],
         allowed_outputs=[],
-        fetcher=GuardedFetcher([web.host], timeout_seconds=0.5),
+        fetcher=GuardedFetcher([web.host]),
         max_image_bytes=LIMIT,
+        fetch_seconds=2,
         s3_endpoint_url=s3_bucket.endpoint_url,
     )
     yield sources
@@ -224,10 +225,25 @@ def test_an_address_that_a_library_cannot_take_apart_is_that_images_error(
     def fail(*_: object, **__: object) -> bytes:
         raise UnicodeError("label too long")
 
-    monkeypatch.setattr(GuardedFetcher, "get", fail)
+    monkeypatch.setattr(GuardedFetcher, "get_once", fail)
     with pytest.raises(ImageError) as caught:
         sources.read_image("http://example.org/a.png", own=own, local_root=None)
     assert caught.value.code == ImageErrorCode.FETCH_ERROR
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_link_that_has_expired_is_forbidden_and_says_so(
+    sources: Sources, web: WebServer, own: ObjectStore, status: int
+) -> None:
+    def read(expires: int) -> str:
+        with pytest.raises(ImageError) as caught:
+            link = f"{web.url}/{status}?Expires={expires}&Signature=0"
+            sources.read_image(link, own=own, local_root=None)
+        assert caught.value.code == ImageErrorCode.FORBIDDEN or "expired" not in str(caught.value)
+        return str(caught.value)
+
+    assert read(86400) == "the link expired at 1970-01-02 00:00:00 UTC"
+    assert read(99999999999) == f"status {status}"
 
 
 @pytest.mark.usefixtures("s3_environment")

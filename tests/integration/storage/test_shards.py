@@ -4,9 +4,11 @@ import pytest
 from sqlalchemy import text
 
 from domain.errors import LeaseLost
+from domain.lifecycle import Wish
 from domain.planning import Span
-from storage import jobs, shards, slices
+from storage import jobs, shards, slices, transitions
 from storage.database import Database
+from storage.progress import progress_of
 from storage.shards import ShardLease, SliceCounts
 from tests.integration.storage.rows import (
     MODELS,
@@ -17,6 +19,7 @@ from tests.integration.storage.rows import (
     expire_leases,
     open_slice,
 )
+from tests.services import wait_until
 
 COUNTS = SliceCounts(succeeded=60, failed=4, instances=100)
 PARTS = {"annotations": {}, "images": {}, "item_categories": []}
@@ -148,10 +151,10 @@ def test_a_canceled_job_is_not_claimed_and_its_runner_hears_of_it(database: Data
     job_id = add_planned_job(database, add_key(database), shard_count=2)
     lease = claimed(database)
     with database.begin() as connection:
-        assert shards.renew_lease(connection, lease, lease_seconds=60)
+        assert shards.renew_lease(connection, lease, lease_seconds=60) is Wish.WANTED
         jobs.request_cancel(connection, job_id)
-        assert not shards.renew_lease(connection, lease, lease_seconds=60)
-        assert jobs.progress_of(connection, [job_id])[job_id].canceled == 100
+        assert shards.renew_lease(connection, lease, lease_seconds=60) is Wish.UNWANTED
+        assert progress_of(connection, [job_id])[job_id].canceled == 100
     assert claim(database) is None
 
 
@@ -163,7 +166,7 @@ def test_a_dead_runner_of_a_canceled_job_does_not_keep_it_open(database: Databas
         assert not jobs.needs_finishing(connection, job_id)
     expire_leases(database)
     with database.begin() as connection:
-        assert shards.cancel_abandoned_shards(connection) == 1
+        assert transitions.cancel_abandoned_shards(connection) == 1
         assert jobs.jobs_to_finish(connection) == [job_id]
 
 
@@ -172,7 +175,7 @@ def test_progress_adds_up_the_shards(database: Database) -> None:
     lease = claimed(database)
     commit(database, lease, open_slice(database, lease, start=0, count=64))
     with database.begin() as connection:
-        progress = jobs.progress_of(connection, [job_id, "job_none"])
+        progress = progress_of(connection, [job_id, "job_none"])
     found = progress[job_id]
     assert (found.total, found.processing, found.succeeded, found.failed) == (300, 36, 60, 4)
     assert found.instances == 100
@@ -222,7 +225,7 @@ def test_a_shard_given_back_after_the_cancel_does_not_keep_the_job_open(
         else:
             shards.release_shard(connection, lease)
     with database.begin() as connection:
-        assert shards.cancel_abandoned_shards(connection) == 1
+        assert transitions.cancel_abandoned_shards(connection) == 1
         assert jobs.jobs_to_finish(connection) == [job_id]
 
 
@@ -250,3 +253,29 @@ def test_images_that_only_failed_are_no_progress_of_a_shard(database: Database) 
         shards.commit_slice(connection, lease, span, counts=nothing, parts=PARTS)
     expire_leases(database)
     assert claimed(database).attempts == 3
+
+
+def test_a_shard_is_locked_before_its_slices_as_by_a_claim(database: Database) -> None:
+    """Else a late runner and the claim of its shard could wait for each other."""
+    add_planned_job(database, add_key(database), shard_count=1)
+    lease = claimed(database)
+    open_slice(database, lease, start=0, count=10)
+
+    def release() -> bool:
+        with database.begin() as connection:
+            return shards.release_shard(connection, lease)
+
+    with ThreadPoolExecutor(1) as pool:
+        with database.begin() as holder:
+            holder.execute(text("SELECT 1 FROM shards FOR UPDATE"))
+            released = pool.submit(release)
+            wait_until(lambda: waits_for_a_lock(database))
+            holder.execute(text("SELECT 1 FROM slices FOR UPDATE NOWAIT"))
+        assert released.result()
+    assert statuses(database) == ["released"]
+
+
+def waits_for_a_lock(database: Database) -> bool:
+    query = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    with database.begin() as connection:
+        return bool(connection.execute(query).scalar_one())

@@ -27,6 +27,7 @@ class Workplace:
 
     runtime: Runtime
     folder: Path
+    model: str = "demo-sam3"
     owner: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -44,7 +45,7 @@ class Workplace:
         self, source: dict[str, Any], *, prompts: Any = RED_CIRCLE, output: str | None = None
     ) -> Job:
         documents = [JobPromptDocument.model_validate(p).model_dump() for p in prompts]
-        new = NewJob(self.owner, "demo-sam3", 0.1, documents, source, "0", output=output)
+        new = NewJob(self.owner, self.model, 0.1, documents, source, "0", output=output)
         with self.runtime.database.begin() as connection:
             return jobs.create_job(connection, new)[0]
 
@@ -90,17 +91,33 @@ class Workplace:
         self.execute(f"UPDATE shards SET {past}; UPDATE jobs SET {past}")
 
 
+def open_workplace(database_url: str, folder: Path, **settings: Any) -> Iterator[Workplace]:
+    runtime = build_runtime(
+        Settings(
+            database_url=database_url,
+            object_store=f"file://{folder}/objects",
+            signing_secret="secret",
+            **{"broker_url": "redis://127.0.0.1:1/0", **settings},
+        )
+    )
+    yield Workplace(runtime, folder, runtime.settings.models[0])
+    runtime.database.dispose()
+    runtime.sources.close()
+
+
 @pytest.fixture
 def workplace(database_url: str, tmp_path: Path) -> Iterator[Workplace]:
-    settings = Settings(
-        database_url=database_url,
-        broker_url="redis://127.0.0.1:1/0",
-        object_store=f"file://{tmp_path}/objects",
-        signing_secret="secret",
+    yield from open_workplace(
+        database_url,
+        tmp_path,
         allowed_sources=["s3://images"],
         allowed_outputs=["s3://results/masks"],
     )
-    runtime = build_runtime(settings)
-    yield Workplace(runtime, tmp_path)
-    runtime.database.dispose()
-    runtime.sources.close()
+
+
+@pytest.fixture
+def null_workplace(database_url: str, tmp_path: Path) -> Iterator[Workplace]:
+    """Its network answers at once, and `null://COUNT` gives it images of no bytes."""
+    yield from open_workplace(
+        database_url, tmp_path, allowed_sources=["null://"], models=["null", "null:20ms"]
+    )

@@ -9,6 +9,7 @@ from domain.lifecycle import JobStatus
 from maskmill.sample_scenes import Scene, draw_scene
 from storage import jobs, shards
 from storage.object_store import ObjectForbidden, StoreUnavailable
+from storage.progress import progress_of
 from tests.integration.workers.conftest import Workplace
 from workers import engines, finish_run, planning_run, shard_run
 from workers.engine.checkpoint import CheckpointError
@@ -167,7 +168,7 @@ def test_a_stop_keeps_finished_images_and_gives_the_shard_back(
     monkeypatch.setattr(workplace.runtime.sources, "read_image", stop_soon)
     shard_run.run_shards(workplace.runtime)
     with workplace.runtime.database.begin() as connection:
-        kept = jobs.progress_of(connection, [job.id])[job.id]
+        kept = progress_of(connection, [job.id])[job.id]
     assert 0 < kept.succeeded < 40
     assert kept.processing == 0
     monkeypatch.undo()
@@ -222,7 +223,7 @@ def test_an_infrastructure_fault_is_retried_and_costs_nothing(
         patch.setattr(type(workplace.runtime.objects), "get", lambda self, key, **o: away(key))
         shard_run.run_shards(workplace.runtime)
     with workplace.runtime.database.begin() as connection:
-        assert not shards.work_is_waiting(connection)
+        assert not shards.models_with_work(connection)
     workplace.execute("UPDATE shards SET available_at = now()")
     assert workplace.run(job).status is JobStatus.SUCCEEDED
 
@@ -246,7 +247,7 @@ def test_a_cancel_keeps_what_is_done(
     assert job.status is JobStatus.CANCELED
     assert 0 < len(workplace.images(job)) < 80
     with workplace.runtime.database.begin() as connection:
-        progress = jobs.progress_of(connection, [job.id])[job.id]
+        progress = progress_of(connection, [job.id])[job.id]
     assert progress.succeeded + progress.canceled == 80
 
 
@@ -259,7 +260,7 @@ def test_a_planner_that_fails_again_and_again_ends_the_job_and_keeps_what_is_lab
     put = type(workplace.runtime.objects).put
 
     def full_disk(self: Any, key: str, data: bytes, **options: Any) -> None:
-        if key.endswith("00000001.jsonl"):
+        if "/00000001-t" in key:
             raise StoreUnavailable("no space left on device")
         put(self, key, data, **options)
 
@@ -284,11 +285,11 @@ def test_a_store_that_refuses_the_results_fails_the_job(
     planning_run.plan_job(workplace.runtime, job.id)
     shard_run.run_shards(workplace.runtime)
 
-    def refuse(self: Any, key: str, data: bytes, **options: Any) -> None:
+    def refuse(self: Any, key: str, path: Path, **options: Any) -> None:
         raise ObjectForbidden(key)
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(workplace.runtime.objects), "put", refuse)
+        patch.setattr(type(workplace.runtime.objects), "put_file", refuse)
         for _ in range(finish_run.MAX_FINISHING_ATTEMPTS):
             finish_run.finish_job(workplace.runtime, job.id)
             workplace.expire_leases()
@@ -344,7 +345,7 @@ def test_a_slow_shard_is_given_back_after_a_while_and_goes_on_with_the_next_mess
     messages = 0
     while True:
         with workplace.runtime.database.begin() as connection:
-            if not shards.work_is_waiting(connection):
+            if not shards.models_with_work(connection):
                 break
         shard_run.run_shards(workplace.runtime)
         messages += 1

@@ -14,6 +14,8 @@ from domain.planning import (
     ShardBudget,
     Span,
     next_slice,
+    passes_of,
+    retry_groups,
 )
 from domain.prompts import MAX_ITEM_PROMPTS, MAX_JOB_PROMPTS, PROMPTS_PER_PASS
 
@@ -32,9 +34,9 @@ def test_a_shard_has_fewer_images_when_each_takes_many_passes(prompts: int, imag
 
 def shard_images(prompts: int, *, marks: int = 0) -> int:
     """How many images of that many prompts and marks fit into one shard."""
-    budget = ShardBudget().grown(prompts=prompts, marks=marks)
-    while not (more := budget.grown(prompts=prompts, marks=marks)).exceeded:
-        budget = more
+    budget = ShardBudget()
+    while budget.admits(passes=passes_of(prompts), marks=marks):
+        pass
     return budget.images
 
 
@@ -142,3 +144,31 @@ def test_exactly_the_poison_images_are_blamed(shard_images: int, poison: set[int
 def test_a_single_poison_image_costs_at_most_five_losses(shard_images: int, image: int) -> None:
     _, losses = run_to_the_end(shard_images, {image % shard_images})
     assert losses <= 5
+
+
+def test_failed_images_run_again_all_at_once() -> None:
+    assert retry_groups([3, 17, 40], lost=[]) == [(3, 17, 40)]
+    assert retry_groups([3, 17], lost=[Span(64, 10)]) == [(3, 17)]
+    assert retry_groups([], lost=[Span(0, 64)]) == []
+
+
+def test_where_a_runner_died_failed_images_run_again_one_by_one() -> None:
+    assert retry_groups([3, 17, 40], lost=[Span(3, 38)]) == [(3,), (17,), (40,)]
+
+
+def test_an_image_that_was_lost_three_times_by_itself_is_not_run_again() -> None:
+    lost = [Span(3, 38), *[Span(17, 1)] * 2]
+    assert (17,) in retry_groups([3, 17, 40], lost=lost)
+    assert retry_groups([3, 17, 40], lost=[*lost, Span(17, 1)]) == [(3,), (40,)]
+
+
+@given(st.integers(0, 40), st.integers(0, 40))
+def test_a_retry_isolates_whatever_kills_its_worker_and_runs_the_rest(a: int, b: int) -> None:
+    positions, poison, lost = list(range(41)), {a, b}, list[Span]()
+    for _ in range(1 + BLAMED_LOSSES * len(poison)):
+        for group in retry_groups(positions, lost=lost):
+            if poison & set(group):
+                lost.append(Span(group[0], group[-1] + 1 - group[0]))
+                break
+    survivors = [position for group in retry_groups(positions, lost=lost) for position in group]
+    assert survivors == [position for position in positions if position not in poison]

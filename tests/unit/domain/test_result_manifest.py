@@ -1,13 +1,25 @@
 import pytest
 from pydantic import ValidationError
 
-from domain.result_manifest import ResultFile, ResultManifest
+from domain.result_manifest import ResultFile, ResultManifest, manifest_pieces
 from tests.unit.domain.result_rows import StoredResult, two_slices
 
 
 def test_a_manifest_survives_json() -> None:
     manifest = StoredResult(two_slices()).manifest()
     assert ResultManifest.model_validate_json(manifest.model_dump_json(indent=2)) == manifest
+
+
+@pytest.mark.parametrize("text", ["red circle", '"parts":[]', '\\"parts":[]'])
+def test_a_manifest_written_part_by_part_is_the_same_document(text: str) -> None:
+    manifest = StoredResult(two_slices()).manifest()
+    manifest = manifest.model_copy(update={"categories": [text]})
+    for parts in (manifest.parts, manifest.parts[:1], []):
+        frame = manifest.model_copy(update={"parts": []})
+        body = b"".join(manifest_pieces(frame, iter(parts)))
+        assert ResultManifest.model_validate_json(body) == manifest.model_copy(
+            update={"parts": parts}
+        )
 
 
 def test_fields_of_a_newer_service_are_let_through() -> None:

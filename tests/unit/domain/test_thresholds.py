@@ -2,7 +2,7 @@ import pytest
 
 from domain.geometry import Box
 from domain.prompts import ConceptPrompt, MaskPrompt, Prompt
-from domain.thresholds import effective_threshold, own_threshold
+from domain.thresholds import effective_threshold, own_threshold, reaches
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,18 @@ def test_a_prompt_for_one_object_gets_its_mask_whatever_the_score(
     prompt: Prompt, expected: float | None
 ) -> None:
     assert own_threshold(prompt) == expected
+
+
+@pytest.mark.parametrize(
+    ("score", "threshold", "expected"),
+    [
+        (0.949999988079071, 0.95, True),  # 0.95 in float32
+        (0.9499999284744263, 0.95, False),  # the number before it
+        (0.5, 0.5, True),
+        (0.0, 0.0, True),
+    ],
+)
+def test_a_score_of_the_network_reaches_a_threshold_in_its_own_precision(
+    score: float, threshold: float, expected: bool
+) -> None:
+    assert reaches(score, threshold) is expected

@@ -2,17 +2,20 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
+import httpx
 import pytest
+from tenacity import RetryCallState, Retrying
 
 from maskmill.client import ApiError, Client, ServiceUnreachableError
-from maskmill.connection import ATTEMPTS
+from maskmill.connection import ATTEMPTS, _api_error, _pause_seconds
 
-Answer = tuple[int, dict[str, Any]] | None
-"""Status and body; None hangs up without an answer."""
+Answer = tuple[int, dict[str, Any]] | tuple[int, dict[str, Any], dict[str, str]] | None
+"""Status, body and headers; None hangs up without an answer."""
 
 
 class Server(ThreadingHTTPServer):
@@ -35,9 +38,11 @@ class Handler(BaseHTTPRequestHandler):
         if answer is None:
             self.close_connection = True
             return
-        status, content = answer
+        status, content, *headers = answer
         body = json.dumps(content).encode()
         self.send_response(status)
+        for name, value in (headers[0] if headers else {}).items():
+            self.send_header(name, value)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -63,6 +68,7 @@ def client(server: Server) -> Iterator[Client]:
 
 OK = (200, {"status": "healthy"})
 BUSY = (503, {"code": "database_unavailable", "detail": "x"})
+LIMITED = (429, {"code": "too_many_requests", "detail": "x"}, {"Retry-After": "1"})
 DATASET = (201, {"id": "ds_1", "name": "x", "linked": False, "created_at": "2026-01-01T00:00:00Z"})
 
 
@@ -130,3 +136,38 @@ def test_ids_cannot_leave_their_place_in_the_address(server: Server, client: Cli
     with pytest.raises(ApiError):
         client.get_job("../keys?x")
     assert server.requests[0][1] == "/v1/jobs/..%2Fkeys%3Fx"
+
+
+def test_who_asks_too_often_comes_back_when_the_service_says(
+    server: Server, client: Client
+) -> None:
+    server.answers = [LIMITED, OK]
+    began = time.monotonic()
+    assert client.health()
+    assert time.monotonic() - began >= 1
+    assert len(server.requests) == 2
+
+
+def test_a_job_that_is_refused_for_a_limit_is_not_sent_again(
+    server: Server, client: Client
+) -> None:
+    full = (429, {"code": "too_many_jobs", "detail": "x"}, {"Retry-After": "1"})
+    server.answers = [full, OK]
+    with pytest.raises(ApiError) as refused:
+        client.create_job("s3://photos/", ["star"])
+    assert (refused.value.status, refused.value.retry_after_seconds) == (429, 1)
+    assert len(server.requests) == 1
+
+
+def test_a_limit_is_not_waited_for_longer_than_is_reasonable() -> None:
+    def pause_seconds(headers: dict[str, str]) -> float:
+        state = RetryCallState(Retrying(), fn=None, args=(), kwargs={})
+        problem = {"code": "too_many_requests", "detail": "x"}
+        refused = _api_error(httpx.Response(429, headers=headers, json=problem))
+        state.set_exception((ApiError, refused, None))
+        return _pause_seconds(state)
+
+    assert pause_seconds({"Retry-After": "7"}) == 7
+    assert pause_seconds({"Retry-After": "86400"}) == 60
+    assert pause_seconds({"Retry-After": "Fri, 31 Dec 2027 23:59:59 GMT"}) <= 5
+    assert pause_seconds({}) <= 5

@@ -8,6 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from domain.documents import ManifestLine
 from domain.errors import InvalidRequest
@@ -335,3 +338,28 @@ def test_names_from_the_file_cannot_steer_a_terminal_or_break_the_database(tmp_p
     assert message == r"x\n\x1b[2J\x00\u202e: unknown field"
     header = "\x1b]0;x\x07,b\n1,2\n"
     assert _refusal(tmp_path, header, ManifestKind.CSV).message.isprintable()
+
+
+_JSONL_PIECES = st.sampled_from(
+    [b'{"image": "a', b'"}', b'", "custom_id": "', b"\\u00e9", b"\\ud800", b"\\u0000", b"\xe9",
+     "\u00e9\u2028".encode(), b"\xed\xa0\x80", b"\xf8", b" ", "\u3000".encode(), b"\x1c", b"\t",
+     b"\0", b"\xef\xbb\xbf", b"NaN", b'{"image": "a"}', b'{"url": "b"}'],
+)  # fmt: skip
+
+
+@given(st.lists(_JSONL_PIECES, max_size=5).map(b"".join))
+def test_a_jsonl_line_is_read_as_its_text_is(
+    tmp_path_factory: pytest.TempPathFactory, line: bytes
+) -> None:
+    """However it is looked at: the reader takes the bytes where they are good."""
+    path = tmp_path_factory.getbasetemp() / "one-line.jsonl"
+    path.write_bytes(b'{"image": "first"}\n' + line + b"\n")
+    try:
+        text = line.decode().strip()
+        expected = [(2, ManifestLine.model_validate_json(text))] if text else []
+    except (UnicodeDecodeError, ValidationError):
+        with pytest.raises(InvalidRequest) as caught:
+            list(read_manifest(path, kind=ManifestKind.JSONL))
+        assert caught.value.line == 2
+    else:
+        assert list(read_manifest(path, kind=ManifestKind.JSONL))[1:] == expected

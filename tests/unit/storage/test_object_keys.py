@@ -9,7 +9,7 @@ from storage import object_keys
 
 def test_the_keys_of_a_job() -> None:
     assert object_keys.job_prefix("job_1") == "jobs/job_1/"
-    assert object_keys.shard_list("job_1", 12) == "jobs/job_1/shards/00000012.jsonl"
+    assert object_keys.shard_list("job_1", 12, token=7) == "jobs/job_1/shards/00000012-t7.jsonl"
     assert object_keys.results_root("job_1") == "jobs/job_1/results/"
 
 

@@ -13,8 +13,9 @@ from pycocotools.cocoeval import COCOeval
 
 from domain.formats.coco import CocoCounts, write_coco
 from domain.prompts import categories
-from domain.results import ImageRow, InstanceRow, image_row, instance_rows
-from tests.unit.domain.result_rows import JOB_PROMPTS, Slice, disc, two_slices
+from domain.results import ImageRow, InstanceRow, iter_images, iter_instances
+from storage.result_files import write_parts
+from tests.unit.domain.result_rows import JOB_PROMPTS, PROVENANCE, Slice, disc, two_slices
 
 # pycocotools 2.0.11 has not followed numpy 2 here
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -23,13 +24,9 @@ NAMES = categories(JOB_PROMPTS)
 
 
 def rows_of(slices: list[Slice]) -> tuple[list[ImageRow], list[InstanceRow]]:
-    pairs = [pair for rows in slices for pair in rows]
-    images = [image_row(item, outcome) for item, outcome in pairs]
-    instances = [
-        row
-        for item, outcome in pairs
-        for row in instance_rows(item, outcome.instances, job_prompts=JOB_PROMPTS)
-    ]
+    parts = [write_parts(rows, job_prompts=JOB_PROMPTS, provenance=PROVENANCE) for rows in slices]
+    images = [row for _, part in parts for row in iter_images(part)]
+    instances = [row for part, _ in parts for row in iter_instances(part)]
     return images, instances
 
 

@@ -1,0 +1,124 @@
+"""How the service stands, for its metrics: a few reads along the indexes of what is open."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+
+@dataclass(frozen=True, slots=True)
+class ModelQueue:
+    """Of one model's open jobs. What waits is counted of jobs that are wanted (not paused, not
+    canceled, not doomed), what runs of all. Seconds are 0 where nothing waits.
+
+    `idle_seconds`: how long no slice has been committed although there is something to do.
+    """
+
+    model: str
+    waiting_shards: int = 0
+    waiting_images: int = 0
+    running_leases: int = 0
+    expired_leases: int = 0
+    oldest_wait_seconds: float = 0.0
+    idle_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    count: int
+    oldest_seconds: float  # 0 where there are none
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """`jobs`: the open ones by status. `unplanned` have no planner yet; `retrying_deliveries` have
+    failed before and will be tried again."""
+
+    queues: tuple[ModelQueue, ...]
+    jobs: dict[str, int]
+    paused_jobs: int
+    unplanned: Waiting
+    bells: Waiting
+    due_deliveries: Waiting
+    retrying_deliveries: int
+
+
+def watched(connection: Connection) -> Watched:
+    """Reads what is open only; a database that takes seconds for that is not waited for."""
+    connection.execute(text("SET LOCAL statement_timeout = '3s'"))
+    jobs = connection.execute(_JOBS).all()
+    due = connection.execute(_DUE_DELIVERIES).one()
+    return Watched(
+        queues=tuple(ModelQueue(*row) for row in connection.execute(_QUEUES)),
+        jobs={row.status: row.total for row in jobs},
+        paused_jobs=sum(row.paused for row in jobs),
+        unplanned=Waiting(*connection.execute(_UNPLANNED).one()),
+        bells=Waiting(*connection.execute(_BELLS).one()),
+        due_deliveries=Waiting(*due),
+        retrying_deliveries=connection.execute(_RETRYING_DELIVERIES).scalar_one(),
+    )
+
+
+def _age(moment: str) -> str:
+    return f"coalesce(greatest(extract(epoch FROM now() - {moment}), 0), 0)::float8"
+
+
+_QUEUES = text(f"""
+    WITH job AS (
+        SELECT id, model, created_at,
+               cancel_requested_at IS NULL AND paused_at IS NULL AND error IS NULL AS wanted
+          FROM jobs WHERE status IN ('queued', 'planning', 'running')
+    ), work AS (
+        SELECT job.id, job.model, job.wanted, job.created_at,
+               count(*) FILTER (WHERE wanted AND s.status = 'pending') AS waiting_shards,
+               sum(image_count - committed) FILTER (WHERE wanted AND s.status = 'pending')
+                   AS waiting_images,
+               count(*) FILTER (WHERE s.status = 'running' AND s.lease_expires_at >= now())
+                   AS running,
+               count(*) FILTER (WHERE s.status = 'running' AND s.lease_expires_at < now())
+                   AS expired,
+               min(s.available_at) FILTER (WHERE wanted AND s.status = 'pending') AS oldest_at
+          FROM job JOIN shards s ON s.job_id = job.id
+         WHERE s.status IN ('pending', 'running')
+         GROUP BY job.id, job.model, job.wanted, job.created_at
+    )
+    SELECT work.model, sum(waiting_shards)::int8, coalesce(sum(waiting_images), 0)::int8,
+           sum(running)::int8, sum(expired)::int8, {_age("min(oldest_at)")},
+           {_age("greatest(max(last.committed_at), min(created_at) FILTER (WHERE wanted))")}
+      FROM work LEFT JOIN LATERAL (
+            SELECT committed_at FROM slices
+             WHERE slices.job_id = work.id AND committed_at IS NOT NULL
+             ORDER BY committed_at DESC LIMIT 1
+         ) AS last ON work.wanted
+     GROUP BY work.model
+""")  # noqa: S608  # nothing in it comes from outside
+
+_JOBS = text("""
+    SELECT status, count(*) AS total, count(*) FILTER (WHERE paused_at IS NOT NULL) AS paused
+      FROM jobs WHERE status IN ('queued', 'planning', 'running') GROUP BY status
+""")
+
+_UNPLANNED = text(f"""
+    SELECT count(*), {_age("min(created_at)")}
+      FROM jobs WHERE status = 'queued'
+       AND cancel_requested_at IS NULL AND paused_at IS NULL AND error IS NULL
+""")  # noqa: S608
+
+_BELLS = text(f"SELECT count(*), {_age('min(created_at)')} FROM outbox")  # noqa: S608
+
+_DUE_DELIVERIES = text(f"""
+    SELECT count(*), {_age("min(next_attempt_at)")}
+      FROM deliveries WHERE next_attempt_at <= now()
+""")  # noqa: S608
+
+_RETRYING_DELIVERIES = text("""
+    SELECT count(*) FROM deliveries WHERE next_attempt_at IS NOT NULL AND attempts > 0
+""")
+
+STATEMENTS: dict[str, Any] = {
+    "queues": _QUEUES,
+    "jobs": _JOBS,
+    "unplanned": _UNPLANNED,
+    "due deliveries": _DUE_DELIVERIES,
+    "retrying deliveries": _RETRYING_DELIVERIES,
+}

@@ -1,0 +1,154 @@
+import re
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from domain.ids import new_id
+from storage import outbox
+from storage.database import Database
+from storage.watching import STATEMENTS, ModelQueue, Watched, watched
+from tests.integration.storage.rows import add_job, add_key, add_planned_job, claimed, expire_leases
+
+
+def look(database: Database) -> Watched:
+    with database.begin() as connection:
+        return watched(connection)
+
+
+def execute(database: Database, statement: str) -> None:
+    with database.begin() as connection:
+        connection.execute(text(statement))
+
+
+def queue(database: Database) -> ModelQueue:
+    [only] = look(database).queues
+    return only
+
+
+def test_a_service_with_nothing_to_do_has_empty_queues(database: Database) -> None:
+    state = look(database)
+    assert (state.queues, state.jobs, state.paused_jobs) == ((), {}, 0)
+    for waiting in (state.unplanned, state.bells, state.due_deliveries):
+        assert (waiting.count, waiting.oldest_seconds) == (0, 0)
+
+
+def test_what_waits_and_what_runs_is_counted_by_model(database: Database) -> None:
+    key = add_key(database)
+    add_planned_job(database, key, shard_count=3)
+    claimed(database)
+    execute(database, "UPDATE shards SET available_at = now() - interval '90 s' WHERE number = 2")
+    found = queue(database)
+    assert (found.model, found.waiting_shards, found.waiting_images) == ("demo-sam3", 2, 200)
+    assert (found.running_leases, found.expired_leases) == (1, 0)
+    assert 90 <= found.oldest_wait_seconds < 120
+    expire_leases(database)
+    assert (queue(database).running_leases, queue(database).expired_leases) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "wish", ["paused_at = now()", "cancel_requested_at = now()", "error = '{}'"]
+)
+def test_what_nobody_wants_now_does_not_wait(database: Database, wish: str) -> None:
+    add_planned_job(database, add_key(database), shard_count=2)
+    claimed(database)
+    execute(database, f"UPDATE jobs SET {wish}, created_at = now() - interval '1 hour'")
+    found = queue(database)
+    assert (found.waiting_shards, found.oldest_wait_seconds, found.idle_seconds) == (0, 0, 0)
+    assert found.running_leases == 1, "its runner has not heard of it yet"
+
+
+def test_idle_is_the_time_since_the_last_slice_of_any_job_of_the_model(database: Database) -> None:
+    key = add_key(database)
+    first, _ = (add_planned_job(database, key, shard_count=1) for _ in range(2))
+    execute(database, "UPDATE jobs SET created_at = now() - interval '2 hours'")
+    assert queue(database).idle_seconds >= 7200
+    for age in ("3 hours", "50 s"):
+        execute(
+            database,
+            f"""INSERT INTO slices (job_id, shard_number, start, token, count, status,
+                    annotations_key, images_key, first_image_index, committed_at)
+                SELECT '{first}', 0, 0, nextval('lease_tokens'), 1, 'committed', 'a', 'b', 0,
+                    now() - interval '{age}'""",
+        )
+    assert 50 <= queue(database).idle_seconds < 80
+
+
+def test_jobs_bells_and_webhook_calls_that_wait_are_counted(database: Database) -> None:
+    key = add_key(database)
+    job = add_job(database, key)
+    add_planned_job(database, key, shard_count=1)
+    execute(database, f"UPDATE jobs SET paused_at = now() WHERE id = '{job.id}'")
+    assert look(database).unplanned.count == 0, "paused"
+    execute(database, "UPDATE jobs SET paused_at = NULL, created_at = now() - interval '30 s'")
+    with database.begin() as connection:
+        outbox.ring(connection, outbox.Tasks.RUN_SHARDS)
+        for due, attempts in (("- interval '40 s'", 3), ("+ interval '1 h'", 1)):
+            connection.execute(
+                text(
+                    "INSERT INTO deliveries (id, job_id, kind, payload, attempts, next_attempt_at) "
+                    f"VALUES (:id, :job, 'job.succeeded', '{{}}', {attempts}, now() {due})"
+                ),
+                {"id": new_id("del"), "job": job.id},
+            )
+    state = look(database)
+    assert state.jobs == {"queued": 1, "running": 1}
+    assert state.unplanned.count == 1
+    assert state.unplanned.oldest_seconds >= 30
+    assert state.bells.count == 3, "two jobs to plan, one shard to run"
+    assert (state.due_deliveries.count, state.retrying_deliveries) == (1, 2)
+    assert 40 <= state.due_deliveries.oldest_seconds < 70
+
+
+_THOUSAND_SHARDS = """
+    INSERT INTO shards (job_id, number, status, first_image_index, image_count)
+    SELECT :job, n, 'succeeded', n * 256, 256 FROM generate_series(0, 999) AS n
+"""
+_THOUSAND_SLICES = """
+    INSERT INTO slices (job_id, shard_number, start, token, count, status, annotations_key,
+                        images_key, first_image_index, committed_at)
+    SELECT :job, n, 0, n, 256, 'committed', 'a', 'b', n * 256, now() - make_interval(secs => n)
+      FROM generate_series(0, 999) AS n
+"""
+
+
+def test_of_twenty_thousand_shards_only_those_that_are_open_are_read(database: Database) -> None:
+    key = add_key(database)
+    for _ in range(20):
+        ended = add_job(database, key).id
+        with database.begin() as connection:
+            connection.execute(text(_THOUSAND_SHARDS), {"job": ended})
+            connection.execute(text(_THOUSAND_SLICES), {"job": ended})
+    execute(database, "UPDATE jobs SET status = 'succeeded'")
+    execute(database, f"UPDATE shards SET status = 'pending' WHERE job_id = '{ended}'")
+    execute(database, f"UPDATE jobs SET status = 'running' WHERE id = '{ended}'")
+    execute(database, "ANALYZE")
+    plans = {name: plan(database, statement) for name, statement in STATEMENTS.items()}
+    assert "ix_shards_open" in plans["queues"]
+    assert "ix_slices_committed_at" in plans["queues"]
+    for name, shown in plans.items():
+        assert not re.search(r"Seq Scan on (shards|slices)", shown), (name, shown)
+    assert queue(database).waiting_shards == 1000
+    assert queue(database).idle_seconds < 60
+
+
+def test_of_many_webhook_calls_only_those_that_are_due_are_read(database: Database) -> None:
+    job = add_job(database, add_key(database)).id
+    with database.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO deliveries (id, job_id, kind, payload, attempts, delivered_at) "
+                "SELECT 'del_' || n, :job, 'job.succeeded', '{}', 1, now() "
+                "FROM generate_series(1, 20000) AS n"
+            ),
+            {"job": job},
+        )
+    execute(database, "ANALYZE deliveries")
+    for name in ("due deliveries", "retrying deliveries"):
+        assert "ix_deliveries_due" in plan(database, STATEMENTS[name])
+
+
+def plan(database: Database, statement: Any) -> str:
+    with database.begin() as connection:
+        lines = connection.execute(text(f"EXPLAIN (ANALYZE) {statement.text}")).scalars()
+        return "\n".join(lines)

@@ -1,0 +1,12 @@
+"""How long the stages of a run take, told to whoever counts. Without torch."""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+Stage = Literal["fetch", "decode", "network", "encode", "commit"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+Observe = Callable[[Stage, float], None]  # with seconds; from any thread
+
+
+def unobserved(_stage: Stage, _seconds: float) -> None:
+    pass
