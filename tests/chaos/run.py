@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from maskmill.answers import Job
-from maskmill.client import ApiError
+from maskmill.connection import MaskmillError
 from tests.chaos.outcome import Outcome, orphans, outcome_of
 from tests.chaos.schedule import Strike, strikes
 from tests.chaos.stack import IMAGES, LEASE_SECONDS, ChaosStack, chaos_stack
@@ -101,7 +101,7 @@ def _submit(chaos: ChaosStack) -> Job:
             found.append(
                 chaos.client.create_job(f"s3://{IMAGES}/list.jsonl", PROMPTS, idempotency_key=key)
             )
-        except ApiError:
+        except MaskmillError:
             return False
         return True
 
@@ -112,14 +112,14 @@ def _submit(chaos: ChaosStack) -> Job:
 def _has_ended(chaos: ChaosStack, job: Job) -> bool:
     try:
         return chaos.client.get_job(job.id).finished_at is not None
-    except ApiError:
+    except MaskmillError:
         return False
 
 
 def _done(chaos: ChaosStack, job: Job) -> int:
     try:
         counts = chaos.client.get_job(job.id).counts
-    except ApiError:
+    except MaskmillError:
         return 0
     return counts.succeeded + counts.failed
 
