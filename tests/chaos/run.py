@@ -59,8 +59,8 @@ def run(folder: Path, *, seed: int, seconds: float, images: int) -> Report:
     with chaos_stack(folder, seed=seed) as chaos:
         put_images(chaos, images)
         jobs = _strike_while_jobs_run(chaos, report, images=images)
-        for job in jobs:
-            report.outcomes.append(outcome_of(chaos, _ended(chaos, job), images=images))
+        ended = [_ended(chaos, job) for job in jobs]  # all of them: then no lease may be left
+        report.outcomes += [outcome_of(chaos, job, images=images) for job in ended]
         for job in jobs:
             report.after_retry += _retried(chaos, job, images=images)
         # Parts of runners that came back stale are removed some leases after the end.
