@@ -1,8 +1,6 @@
 """The end of a job: its manifest, written last, and its last status."""
 
 import tempfile
-from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from domain.lifecycle import JobStatus
 from domain.prompts import categories
 from domain.result_manifest import ResultManifest, ResultPart, ResultTotals, manifest_pieces
 from domain.version import code_version
-from storage import jobs, object_keys, outbox
+from storage import jobs, object_keys
 from storage.database import database_time
 from storage.jobs import Job, JobLease
 from storage.models import find_model
@@ -24,7 +22,8 @@ from storage.progress import keep_totals, progress_of
 from storage.results_store import results_store
 from storage.slices import Slice, all_committed_slices, item_categories, keys_of_all_slices
 from storage.tracing import span
-from workers.heartbeat import Heartbeat, Watch, heartbeat
+from workers.heartbeat import Heartbeat
+from workers.job_heartbeat import job_heartbeat
 from workers.runtime import Runtime
 
 log = structlog.get_logger()
@@ -44,7 +43,7 @@ def finish_job(runtime: Runtime, job_id: str) -> None:
         return
     with span("finish job", parent=job.traceparent, kind="consumer", job_id=job_id):
         try:
-            with _heartbeat(runtime, lease) as beat:
+            with job_heartbeat(runtime, lease, finishing=True) as beat:
                 beat.expect_progress()
                 number = _leave_results(runtime, job, lease=lease, beat=beat)
         except LeaseLost:
@@ -80,27 +79,6 @@ def _leave_results(runtime: Runtime, job: Job, *, lease: JobLease, beat: Heartbe
 
 def _is_dropped(job: Job) -> bool:
     return bool(job.error and job.error.get("drop"))
-
-
-def _heartbeat(runtime: Runtime, lease: JobLease) -> AbstractContextManager[Heartbeat]:
-    settings = runtime.settings
-    watch = Watch("finishing", settings.stall_seconds, abandon=lambda: _abandon(runtime, lease))
-    renew = partial(_renew, runtime, lease)
-    return heartbeat(renew, lease_seconds=settings.lease_seconds, watch=watch)
-
-
-def _abandon(runtime: Runtime, lease: JobLease) -> None:
-    with runtime.database.begin() as connection:
-        jobs.abandon_job(connection, lease)
-        outbox.ring(connection, outbox.Tasks.FINISH_JOB, job_id=lease.job_id)
-
-
-def _renew(runtime: Runtime, lease: JobLease) -> bool:
-    with runtime.metrics.renewing(), runtime.database.begin() as connection:
-        jobs.renew_job(
-            connection, lease, finishing=True, lease_seconds=runtime.settings.lease_seconds
-        )
-    return True
 
 
 def _end(runtime: Runtime, job: Job, *, lease: JobLease, manifest_number: int) -> None:

@@ -2,9 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict
-from functools import partial
 
 import structlog
 
@@ -17,7 +15,8 @@ from storage.jobs import Job, JobLease
 from storage.tracing import span
 from storage.transitions import move_job
 from workers.expiring_links import LinkCheck
-from workers.heartbeat import Heartbeat, Watch, heartbeat
+from workers.heartbeat import Heartbeat
+from workers.job_heartbeat import job_heartbeat
 from workers.plan_writer import PlanWriter, plan_writer
 from workers.planning_sources import Cursor, PlanningSource, open_source
 from workers.runtime import Runtime
@@ -63,7 +62,7 @@ def plan_job(runtime: Runtime, job_id: str) -> None:
 def _plan(runtime: Runtime, job: Job, *, lease: JobLease) -> None:
     cursor = Cursor(**(job.plan_cursor or {}))
     with (
-        _heartbeat(runtime, lease) as beat,
+        job_heartbeat(runtime, lease, finishing=False) as beat,
         open_source(runtime, job, progress=beat.progress) as source,
         plan_writer(runtime, lease, cursor=cursor) as writer,
     ):
@@ -132,27 +131,6 @@ def _cost(prompts: Sequence[ItemPromptDocument]) -> tuple[int, int]:
     """Passes and marks of an image that brings its own prompts."""
     marks = sum(1 + len(prompt.boxes) + len(prompt.points) for prompt in prompts)
     return passes_of(len(prompts)), marks
-
-
-def _heartbeat(runtime: Runtime, lease: JobLease) -> AbstractContextManager[Heartbeat]:
-    settings = runtime.settings
-    watch = Watch("planning", settings.stall_seconds, abandon=lambda: _abandon(runtime, lease))
-    renew = partial(_renew, runtime, lease)
-    return heartbeat(renew, lease_seconds=settings.lease_seconds, watch=watch)
-
-
-def _abandon(runtime: Runtime, lease: JobLease) -> None:
-    with runtime.database.begin() as connection:
-        jobs.abandon_job(connection, lease)
-        outbox.ring(connection, outbox.Tasks.PLAN_JOB, job_id=lease.job_id)
-
-
-def _renew(runtime: Runtime, lease: JobLease) -> bool:
-    with runtime.metrics.renewing(), runtime.database.begin() as connection:
-        jobs.renew_job(
-            connection, lease, finishing=False, lease_seconds=runtime.settings.lease_seconds
-        )
-    return True
 
 
 def _give_up_lease(runtime: Runtime, lease: JobLease) -> None:

@@ -16,9 +16,9 @@ from storage.local_store import LocalStore
 from storage.object_store import BadCredentials, ObjectStore, StoreUnavailable
 from storage.s3_store import S3Store, s3_client
 from storage.sources import Sources
-from tests.integration.storage.web_server import Page, Request, WebServer, at_most, serving
+from tests.integration.storage.bad_pages import CONTENT, failing_first, refusing, stalled, truncated
+from tests.integration.storage.web_server import Request, WebServer, at_most, serving
 
-CONTENT = b"0123456789" * 100
 SECONDS = 1.5  # for one image
 
 pytestmark = pytest.mark.usefixtures("s3_environment")
@@ -42,24 +42,8 @@ class Hurry:
         self.tries.append(tries)
 
 
-def _refusing(status: int, code: str = "") -> Page:
-    body = f"<Error><Code>{code}</Code><Message>m</Message></Error>".encode()
-    return lambda request: request.answer(status, body, Content_Type="application/xml")
-
-
 def _reset(request: Request) -> None:
     request.connection.close()
-    request.hang_up()
-
-
-def _truncated(request: Request) -> None:
-    request.answer(200, CONTENT[:300], Content_Length=str(len(CONTENT)))
-    request.hang_up()
-
-
-def _stalled(request: Request) -> None:
-    request.answer(200, CONTENT[:300], Content_Length=str(len(CONTENT)))
-    request.server.over.wait(5)
     request.hang_up()
 
 
@@ -71,18 +55,6 @@ def _silent(request: Request) -> None:
 def _dripping(request: Request) -> None:
     request.answer(200, b"", Content_Length=str(len(CONTENT)))
     request.drip(b"0", every_seconds=0.05, times=len(CONTENT))
-
-
-def _failing_first(bad: Page, *, times: int) -> Page:
-    left = iter(range(times))
-
-    def page(request: Request) -> None:
-        if next(left, None) is None:
-            request.answer(200, CONTENT)
-        else:
-            bad(request)
-
-    return page
 
 
 Read = Callable[[WebServer, Hurry], bytes]
@@ -126,11 +98,11 @@ def retries(reason: str) -> float:
 
 
 PASSING = {
-    "SlowDown": (_refusing(503, "SlowDown"), "overloaded"),
-    "too many requests": (_refusing(429, "TooManyRequests"), "overloaded"),
-    "an internal error": (_refusing(500, "InternalError"), "unavailable"),
+    "SlowDown": (refusing(503, "SlowDown"), "overloaded"),
+    "too many requests": (refusing(429, "TooManyRequests"), "overloaded"),
+    "an internal error": (refusing(500, "InternalError"), "unavailable"),
     "a reset": (_reset, "unavailable"),
-    "a truncated body": (_truncated, "unavailable"),
+    "a truncated body": (truncated, "unavailable"),
     "silence": (_silent, "timeout"),
 }
 
@@ -140,7 +112,7 @@ def test_what_passes_is_tried_again_until_the_image_is_there(read: Read, fault: 
     bad, reason = PASSING[fault]
     times = 1 if reason == "timeout" else 3
     before, fetch = retries(reason), Hurry()
-    with serving(_failing_first(bad, times=times)) as server, at_most(20):
+    with serving(failing_first(bad, times=times)) as server, at_most(20):
         assert read(server, fetch) == CONTENT
         assert len(server.seen) == times + 1
     assert fetch.tries == list(range(1, times + 1))
@@ -150,15 +122,15 @@ def test_what_passes_is_tried_again_until_the_image_is_there(read: Read, fault: 
 
 
 LASTING = {
-    "SlowDown": (_refusing(503, "SlowDown"), ImageErrorCode.FETCH_ERROR, 8),
-    "an internal error": (_refusing(500, "InternalError"), ImageErrorCode.FETCH_ERROR, 4),
+    "SlowDown": (refusing(503, "SlowDown"), ImageErrorCode.FETCH_ERROR, 8),
+    "an internal error": (refusing(500, "InternalError"), ImageErrorCode.FETCH_ERROR, 4),
     "resets": (_reset, ImageErrorCode.FETCH_ERROR, 4),
-    "truncated bodies": (_truncated, ImageErrorCode.FETCH_ERROR, 4),
+    "truncated bodies": (truncated, ImageErrorCode.FETCH_ERROR, 4),
     "silence": (_silent, ImageErrorCode.TIMEOUT, 3),
-    "a stalled body": (_stalled, ImageErrorCode.TIMEOUT, 3),
+    "a stalled body": (stalled, ImageErrorCode.TIMEOUT, 3),
     "a byte now and then": (_dripping, ImageErrorCode.TIMEOUT, 1),
-    "a refusal": (_refusing(403, "AccessDenied"), ImageErrorCode.FORBIDDEN, 1),
-    "nothing there": (_refusing(404, "NoSuchKey"), ImageErrorCode.NOT_FOUND, 1),
+    "a refusal": (refusing(403, "AccessDenied"), ImageErrorCode.FORBIDDEN, 1),
+    "nothing there": (refusing(404, "NoSuchKey"), ImageErrorCode.NOT_FOUND, 1),
 }
 
 
@@ -193,7 +165,7 @@ def test_a_body_with_the_wrong_checksum_is_read_again(monkeypatch: pytest.Monkey
     def wrong(request: Request) -> None:
         request.answer(200, CONTENT, x_amz_checksum_crc32="AAAAAA==")
 
-    with serving(_failing_first(wrong, times=2)) as server:
+    with serving(failing_first(wrong, times=2)) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.url)
         client = s3_client(None)
         assert S3Store(client, "bucket").get("a") == CONTENT
@@ -204,7 +176,7 @@ def test_a_body_with_the_wrong_checksum_is_read_again(monkeypatch: pytest.Monkey
 def test_a_key_that_is_told_to_slow_down_does_not_keep_others_from_being_read() -> None:
     def page(request: Request) -> None:
         if "slow" in request.path:
-            _refusing(503, "SlowDown")(request)
+            refusing(503, "SlowDown")(request)
         else:
             request.answer(200, CONTENT)
 
@@ -241,7 +213,7 @@ class Guard:
         if f"Credential={self.key}/" in request.headers.get("Authorization", ""):
             request.answer(200, CONTENT if request.command == "GET" else b"")
         else:
-            _refusing(400, "ExpiredToken")(request)
+            refusing(400, "ExpiredToken")(request)
 
 
 @pytest.fixture(params=["a file", "a process"])

@@ -12,10 +12,9 @@ from storage.object_store import (
     StoreUnavailable,
 )
 from storage.s3_store import S3Store, s3_client
-from tests.integration.storage.web_server import Page, Request, WebServer, serving
+from tests.integration.storage.bad_pages import CONTENT, failing_first, refusing, stalled, truncated
+from tests.integration.storage.web_server import Page, WebServer, serving
 from tests.s3_server import S3Bucket
-
-CONTENT = b"0123456789" * 100
 
 pytestmark = pytest.mark.usefixtures("s3_environment")
 
@@ -35,42 +34,14 @@ def _store(page: Page) -> Iterator[tuple[S3Store, WebServer]]:
         yield store, server
 
 
-def _truncated(request: Request) -> None:
-    request.answer(200, CONTENT[:300], Content_Length=str(len(CONTENT)))
-    request.hang_up()
-
-
-def _stalled(request: Request) -> None:
-    request.answer(200, CONTENT[:300], Content_Length=str(len(CONTENT)))
-    request.server.over.wait(5)
-    request.hang_up()
-
-
-def _failing_first(bad: Page, *, times: int) -> Page:
-    left = iter(range(times))
-
-    def page(request: Request) -> None:
-        if next(left, None) is None:
-            request.answer(200, CONTENT)
-        else:
-            bad(request)
-
-    return page
-
-
-def _refusing(status: int, code: str) -> Page:
-    body = f"<Error><Code>{code}</Code><Message>m</Message></Error>".encode()
-    return lambda request: request.answer(status, body, Content_Type="application/xml")
-
-
-@pytest.mark.parametrize("bad", [_truncated, _stalled])
+@pytest.mark.parametrize("bad", [truncated, stalled])
 def test_a_body_that_breaks_off_is_read_again(bad: Page) -> None:
-    with _store(_failing_first(bad, times=2)) as (store, server):
+    with _store(failing_first(bad, times=2)) as (store, server):
         assert store.get("a") == CONTENT
         assert len(server.seen) == 3
 
 
-@pytest.mark.parametrize("bad", [_truncated, _stalled])
+@pytest.mark.parametrize("bad", [truncated, stalled])
 def test_a_body_that_always_breaks_off_makes_the_store_unavailable(bad: Page) -> None:
     with _store(bad) as (store, server):
         with pytest.raises(StoreUnavailable):
@@ -79,22 +50,22 @@ def test_a_body_that_always_breaks_off_makes_the_store_unavailable(bad: Page) ->
 
 
 def test_a_download_that_always_breaks_off_makes_the_store_unavailable() -> None:
-    with _store(_truncated) as (store, _), pytest.raises(StoreUnavailable), store.open("a"):
+    with _store(truncated) as (store, _), pytest.raises(StoreUnavailable), store.open("a"):
         pass
 
 
 def test_slow_down_is_retried_before_it_is_reported() -> None:
-    with _store(_failing_first(_refusing(503, "SlowDown"), times=1)) as (store, server):
+    with _store(failing_first(refusing(503, "SlowDown"), times=1)) as (store, server):
         assert store.get("a") == CONTENT
         assert len(server.seen) == 2
-    with _store(_refusing(503, "SlowDown")) as (store, server):
+    with _store(refusing(503, "SlowDown")) as (store, server):
         with pytest.raises(StoreUnavailable, match="SlowDown"):
             store.get("a")
         assert len(server.seen) == 2
 
 
 def test_a_server_that_is_not_there_is_unavailable() -> None:
-    with serving(_truncated) as server:
+    with serving(truncated) as server:
         gone = server.url
     with _store_at(gone) as store, pytest.raises(StoreUnavailable):
         store.get("a")
@@ -112,7 +83,7 @@ CALLS: dict[str, Callable[[S3Store], object]] = {
 
 @pytest.mark.parametrize("call", CALLS)
 def test_a_refusal_of_the_key_is_forbidden(call: str) -> None:
-    with _store(_refusing(403, "AccessDenied")) as (store, _), pytest.raises(ObjectForbidden):
+    with _store(refusing(403, "AccessDenied")) as (store, _), pytest.raises(ObjectForbidden):
         CALLS[call](store)
 
 
@@ -127,12 +98,12 @@ def test_a_key_refused_within_a_batch_of_deletions_is_forbidden() -> None:
 
 @pytest.mark.parametrize("code", ["InvalidAccessKeyId", "SignatureDoesNotMatch"])
 def test_a_refusal_of_our_credentials_is_a_fault_of_the_store(code: str) -> None:
-    with _store(_refusing(403, code)) as (store, _), pytest.raises(StoreUnavailable):
+    with _store(refusing(403, code)) as (store, _), pytest.raises(StoreUnavailable):
         store.get("a")
 
 
 def test_a_key_longer_than_s3_takes_is_not_found() -> None:
-    with _store(_refusing(400, "KeyTooLongError")) as (store, _), pytest.raises(ObjectNotFound):
+    with _store(refusing(400, "KeyTooLongError")) as (store, _), pytest.raises(ObjectNotFound):
         store.get("a" * 2000)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
-import structlog
 from prometheus_client import generate_latest
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
@@ -19,11 +18,11 @@ from domain.errors import ImageErrorCode
 from maskmill.embedded.ports import free_port
 from maskmill.sample_scenes import draw_scene
 from storage import shards
-from storage.logs import configure_logging
 from storage.tracing import configure_tracing, current_traceparent, span, stop_tracing
 from tests.integration.api.conftest import job_body, opened_api, settings_for
 from tests.integration.workers.conftest import Workplace
 from tests.integration.workers.crew import open_crew
+from tests.logs import logging_as
 from tests.otlp_receiver import OtlpReceiver
 from tests.services import wait_until
 from workers import finish_run, planning_run, shard_run
@@ -31,13 +30,8 @@ from workers import finish_run, planning_run, shard_run
 
 @pytest.fixture
 def logs() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    configure_logging("json")
-    yield
-    root.handlers = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+    with logging_as("json"):
+        yield
 
 
 @pytest.fixture

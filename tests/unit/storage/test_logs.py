@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from storage.logs import configure_logging
+from tests.logs import logging_as
 
 ODD = "a\x1b[2Jb\r\nforged\u202e\u2028\x9b"
 ESCAPED = r"a\x1b[2Jb\r\nforged\u202e\u2028\x9b"
@@ -12,13 +12,8 @@ ESCAPED = r"a\x1b[2Jb\r\nforged\u202e\u2028\x9b"
 
 @pytest.fixture(autouse=True)
 def console() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    configure_logging("console")
-    yield
-    root.handlers = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+    with logging_as("console"):
+        yield
 
 
 def test_texts_of_others_cannot_steer_the_terminal_that_shows_the_log(

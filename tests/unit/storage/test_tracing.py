@@ -1,5 +1,4 @@
 import json
-import logging
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -7,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from storage.logs import configure_logging
 from storage.tracing import configure_tracing, current_traceparent, span, stop_tracing
+from tests.logs import logging_as
 from tests.otlp_receiver import OtlpReceiver
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -16,13 +15,8 @@ PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 @pytest.fixture
 def logs() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    configure_logging("json")
-    yield
-    root.handlers = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+    with logging_as("json"):
+        yield
 
 
 def test_without_an_endpoint_no_span_is_made_and_nothing_is_loaded() -> None:
