@@ -22,6 +22,7 @@ from celery.signals import (
     worker_shutdown,
     worker_shutting_down,
 )
+from kombu.transport.redis import Channel
 
 from storage.lane import keys
 from storage.lane.worker import open_broker
@@ -63,6 +64,10 @@ def _configuration() -> dict[str, Any]:
         },
     }
 
+
+# When a connection breaks, Celery 5.7 closes it twice, and the second time giving back a message in
+# hand fails for want of an address, which ends the worker. Bells ring again by themselves.
+Channel.do_restore = False
 
 app = Celery("maskmill", include=["workers.tasks"])
 app.add_defaults(_configuration)  # called when the configuration is first read, not now
