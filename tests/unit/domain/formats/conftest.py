@@ -1,0 +1,13 @@
+"""Fixtures for the formats' tests."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.domain.hard_masks import FolderSink
+
+
+@pytest.fixture
+def sink(tmp_path: Path) -> FolderSink:
+    """Writes into a folder of its own."""
+    return FolderSink(tmp_path / "export")
