@@ -4,8 +4,9 @@ A slice of a job is a pair of Parquet parts: one row per instance, one row per i
 Pixels are those of the oriented image (EXIF orientation applied), origin top left.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
@@ -14,11 +15,12 @@ import pyarrow.parquet as pq
 
 from domain.annotations import Rle
 from domain.errors import ImageErrorCode
-from domain.thresholds import effective_threshold
+from domain.thresholds import effective_threshold, reaches
 
 Part = bytes | BinaryIO
 ImageStatus = Literal["succeeded", "failed"]
 
+NO_CLASS_SCORES: Mapping[str, float] = MappingProxyType({})
 _ROWS_PER_READ = 512  # a row may hold many kilobytes of run lengths
 _METADATA_PREFIX = b"maskmill."
 _BOX_COLUMNS = ("box_x", "box_y", "box_width", "box_height")
@@ -115,10 +117,17 @@ class InstanceRow:
 
 
 def above_threshold(
-    rows: Iterable[InstanceRow], *, min_score: float | None = None
+    rows: Iterable[InstanceRow],
+    *,
+    min_score: float | None = None,
+    class_scores: Mapping[str, float] = NO_CLASS_SCORES,
 ) -> Iterator[InstanceRow]:
-    """The instances that count: by `min_score` where given, else by their prompts' thresholds."""
-    return (row for row in rows if row.score >= effective_threshold(row.threshold, min_score))
+    """The instances that count: by their category's score of `class_scores` where it has one, else
+    by `min_score` where given, else by their prompts' thresholds."""
+    for row in rows:
+        wanted = class_scores.get(row.category, min_score)
+        if reaches(row.score, effective_threshold(row.threshold, wanted)):
+            yield row
 
 
 def _to_image_row(columns: dict[str, Any]) -> ImageRow:

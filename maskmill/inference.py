@@ -24,6 +24,7 @@ from PIL import Image
 from domain.errors import ImageError
 from domain.geometry import Box, Point
 from domain.prompts import ConceptPrompt
+from domain.rle import unroll
 from domain.thresholds import reaches
 
 if TYPE_CHECKING:
@@ -68,8 +69,6 @@ class Mask:
     @property
     def mask(self) -> np.ndarray:
         """height x width, bool; made anew by each call."""
-        from workers.interactive.polygons import unroll
-
         height, width = self._rle.size
         return unroll(self._rle, (0, 0, width, height)).astype(bool)
 

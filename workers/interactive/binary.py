@@ -8,8 +8,8 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy
 
+from domain.rle import unroll
 from workers.interactive.deadlines import NEVER, check_time
-from workers.interactive.polygons import unroll
 from workers.interactive.segmenter import SeenImage, SegmentedMask
 
 MAX_PIXELS = 2**30  # of all masks together; each is a byte before compression

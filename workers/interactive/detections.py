@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 
 from domain.annotations import Rle
+from domain.rle import Box, unroll
 from domain.workflows.blocks import Sam3
 from workers.engine.mask_encoding import empty, encode
 from workers.engine.mask_resizing import Crop
 from workers.interactive.pictures import Frame
-from workers.interactive.polygons import Box, Polygon, polygons, unroll
+from workers.interactive.polygons import Polygon, polygons
 from workers.interactive.segmenter import SegmentedMask
 from workers.interactive.shapes import rle_object
 

@@ -3,7 +3,8 @@
 from typing import Any, Literal, Protocol
 
 from domain.annotations import Rle
-from workers.interactive.polygons import Box, polygons
+from domain.rle import Box
+from workers.interactive.polygons import polygons
 
 ShapeFormat = Literal["polygon", "rle"]
 

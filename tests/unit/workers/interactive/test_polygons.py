@@ -9,7 +9,8 @@ from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
 from domain.annotations import Rle
-from workers.interactive.polygons import Box, polygons, unroll
+from domain.rle import Box, unroll
+from workers.interactive.polygons import polygons
 
 SIZES = st.tuples(st.integers(1, 24), st.integers(1, 24))
 

@@ -7,7 +7,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from domain.annotations import Rle
-from workers.interactive.polygons import Box
+from domain.rle import Box
 from workers.interactive.shapes import prediction
 
 
