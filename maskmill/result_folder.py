@@ -8,18 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import BinaryIO, Protocol, TextIO
 
-from domain.formats.coco import CocoCounts, write_coco
+from domain import export_source
+from domain.exports import ExportCounts, ExportFormat, ExportOptions
+from domain.formats.coco import write_coco
 from domain.result_manifest import ResultFile, ResultManifest
-from domain.results import (
-    ImageRow,
-    InstanceRow,
-    above_threshold,
-    instances_of,
-    iter_images,
-    iter_instances,
-)
+from domain.results import ImageRow, above_threshold, instances_of, iter_images
+from domain.view import View
 from maskmill.contact_sheet import SheetEntry, SheetInstance, draw_contact_sheet
 
 MAX_SHEET_IMAGES = 24
@@ -81,7 +77,7 @@ def write_result_folder(
     _remove_superseded_parts(folder, manifest)
     with _replacing(folder / "manifest.json") as temporary:
         temporary.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    return ResultFolder(folder, coco.images + failed, coco.images, failed, coco.annotations)
+    return ResultFolder(folder, coco.images + failed, coco.images, failed, coco.instances)
 
 
 def _remove_superseded_parts(folder: Path, manifest: ResultManifest) -> None:
@@ -134,15 +130,16 @@ class _Result:
     manifest: ResultManifest
     min_score: float | None
 
-    def write_coco(self) -> CocoCounts:
-        with _writing(self.folder / "annotations.coco.json") as out:
-            return write_coco(
-                out,
-                images=self._images(),
-                instances=above_threshold(self._instances(), min_score=self.min_score),
-                categories=self.manifest.categories,
-                info=_coco_info(self.manifest),
-            )
+    def write_coco(self) -> ExportCounts:
+        options = ExportOptions(format=ExportFormat.COCO, min_score=self.min_score)
+        view = View(options, self.manifest.categories)
+        shown = export_source.ResultSource(
+            info=export_source.export_info(self.manifest, options, classes=view.classes),
+            parts=lambda: self.manifest.parts,
+            open_part=lambda key: (self.folder / key).open("rb"),
+            show=view.show,
+        )
+        return write_coco(shown, _FolderSink(self.folder))
 
     def write_errors(self) -> int:
         """One line per failed image; return how many."""
@@ -186,27 +183,21 @@ class _Result:
         with (self.folder / key).open("rb") as file:
             yield from iter_images(file)
 
-    def _instances(self) -> Iterator[InstanceRow]:
-        for part in self.manifest.parts:
-            with (self.folder / part.annotations.key).open("rb") as file:
-                yield from iter_instances(file)
+
+@dataclass(frozen=True, slots=True)
+class _FolderSink:
+    folder: Path
+
+    @contextmanager
+    def file(self, name: str) -> Iterator[BinaryIO]:
+        with _replacing(self.folder / name) as temporary, temporary.open("wb") as out:
+            yield out
 
 
 def _evenly(total: int, most: int) -> list[int]:
     """At most `most` of the numbers below `total`, at even distances."""
     count = min(total, most)
     return [number * total // count for number in range(count)]
-
-
-def _coco_info(manifest: ResultManifest) -> dict[str, Any]:
-    return {
-        "description": f"maskmill {manifest.job_id}",
-        "version": manifest.code_version,
-        "year": manifest.created_at.year,
-        "date_created": manifest.created_at.isoformat(),
-        "model": manifest.model,
-        "weights_sha256": manifest.weights_sha256,
-    }
 
 
 def _error(row: ImageRow) -> dict[str, str | None]:

@@ -1,87 +1,152 @@
-"""COCO instance annotations (cocodataset.org/#format-data), written as a stream."""
+"""COCO instance annotations (cocodataset.org/#format-data), written as a stream.
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TextIO
+A document lists its images and its annotations apart, but a result has them together. So that it
+is read only once, annotations go straight into the file while their images, which are few and
+short, wait in a temporary one: to read an instance again takes ten times as long as to write it
+(24 against 2.3 microseconds).
+"""
 
-from domain.results import ImageRow, InstanceRow
+from collections.abc import Callable, Iterable
+from shutil import copyfileobj
+from tempfile import SpooledTemporaryFile
+from typing import Any, BinaryIO
+
+import numpy as np
+from pydantic_core import to_json
+
+from domain.exports import ExportCounts, ExportInfo, ExportSource, ShownImage, ShownInstance, Sink
+from domain.formats.json_list import JsonList
+from domain.formats.sharding import in_files
+from domain.polygons import LossMeter, coco_drawn, outlines, without_holes
+
+_SPOOLED_BYTES = 2**20  # of images that wait in memory, before they wait on disk
+
+Segment = Callable[[ShownInstance], Any]
+"""A mask as COCO has it, None where it cannot be had."""
 
 
-@dataclass(frozen=True, slots=True)
-class CocoCounts:
-    images: int
-    annotations: int
+def write_coco(source: ExportSource, sink: Sink) -> ExportCounts:
+    """One document, annotations.coco.json.
 
-
-def write_coco(
-    out: TextIO,
-    *,
-    images: Iterable[ImageRow],
-    instances: Iterable[InstanceRow],
-    categories: Sequence[str],
-    info: Mapping[str, Any],
-) -> CocoCounts:
-    """Write one COCO document; `images`, then `instances`, are read once and never gathered.
-
-    Images that failed are left out, images without instances are not. Category ids count from
-    1 in the order given, image ids are `image_index + 1`, annotation ids count from 1. All of
-    `instances` are written; `domain.results.above_threshold` chooses them. Raise `ValueError`
-    for an instance whose category is not in `categories`.
+    Image ids are `image_index + 1`, annotation ids count from 1, category ids are `class_id + 1`.
     """
-    category_ids = {name: number for number, name in enumerate(categories, start=1)}
-    named = ({"id": n, "name": name, "supercategory": "object"} for name, n in category_ids.items())
-    out.write(f'{{\n"info": {_json(info)},\n"licenses": [],\n"categories": ')
-    _write_list(out, named)
-    out.write(',\n"images": ')
-    image_count = _write_list(out, (_image(row) for row in images if row.succeeded))
-    out.write(',\n"annotations": ')
-    annotation_count = _write_list(
-        out, (_annotation(row, n, category_ids) for n, row in enumerate(instances, start=1))
-    )
-    out.write("\n}\n")
-    return CocoCounts(image_count, annotation_count)
+    documents = _Documents(source.info)
+    with sink.file("annotations.coco.json") as out:
+        documents.write(out, source.shown())
+    return documents.counts()
 
 
-def _write_list(out: TextIO, entries: Iterable[Mapping[str, Any]]) -> int:
-    """One entry a line; return how many."""
-    count = 0
-    out.write("[")
-    for entry in entries:
-        out.write(",\n" if count else "\n")
-        out.write(_json(entry))
-        count += 1
-    out.write("]")
-    return count
+def write_coco_shards(source: ExportSource, sink: Sink) -> ExportCounts:
+    """A document for every IMAGES_PER_FILE images. All have the same categories, and an id
+    means the same in all of them: they may be put together by joining their lists."""
+    documents = _Documents(source.info)
+    for number, images in enumerate(in_files(source.shown())):
+        with sink.file(f"annotations-{number:05}.coco.json") as out:
+            documents.write(out, images)
+    return documents.counts()
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, allow_nan=False, separators=(",", ":"))
+class _Documents:
+    """The documents of one export, which count their annotations on from one to the next."""
+
+    def __init__(self, info: ExportInfo) -> None:
+        options = info.options
+        self._info = info
+        self._images = self._annotations = 0
+        self._loss = LossMeter() if options.geometry == "polygon" else None
+        self._segmentation = (
+            _rle if self._loss is None else _polygons(options.polygon_tolerance, self._loss)
+        )
+
+    def write(self, out: BinaryIO, images: Iterable[ShownImage]) -> None:
+        out.write(b'{\n"info": ' + to_json(_info(self._info)))
+        out.write(b',\n"licenses": [],\n"categories": ' + to_json(_categories(self._info.classes)))
+        with SpooledTemporaryFile(_SPOOLED_BYTES) as spool:
+            out.write(b',\n"annotations": ')
+            self._write_annotations(out, images, image_list=JsonList(spool))
+            out.write(b',\n"images": ')
+            spool.seek(0)
+            copyfileobj(spool, out)
+        out.write(b"\n}\n")
+
+    def _write_annotations(
+        self, out: BinaryIO, images: Iterable[ShownImage], *, image_list: JsonList
+    ) -> None:
+        annotations = JsonList(out)
+        for image in images:
+            self._images += 1
+            image_list.append(_image(image))
+            for instance in image.instances:
+                segmentation = self._segmentation(instance)
+                if segmentation is not None:
+                    self._annotations += 1
+                    entry = _annotation(instance, self._annotations, image, segmentation)
+                    annotations.append(entry)
+        annotations.end()
+        image_list.end()
+
+    def counts(self) -> ExportCounts:
+        loss = None if self._loss is None else self._loss.loss()
+        return ExportCounts(self._images, self._annotations, loss)
 
 
-def _image(row: ImageRow) -> dict[str, Any]:
+def _rle(instance: ShownInstance) -> dict[str, Any]:
+    return {"size": instance.mask.size, "counts": instance.mask.counts}
+
+
+def _polygons(tolerance: float, meter: LossMeter) -> Segment:
+    """A ring for each connected part, with its holes cut in; what is lost goes to the meter."""
+
+    def segment(instance: ShownInstance) -> list[list[float]] | None:
+        parts = outlines(instance.mask, instance.box, tolerance=tolerance)
+        rings = [without_holes(part) for part in parts]
+        drawn = coco_drawn(rings, instance.mask.size) if rings else None
+        meter.add(instance.mask, drawn, holes=sum(len(part.holes) for part in parts), parts=0)
+        return [np.ravel(ring).tolist() for ring in rings] or None
+
+    return segment
+
+
+def _info(info: ExportInfo) -> dict[str, Any]:
+    """COCO's own fields, and where the export comes from."""
+    return {
+        "description": f"maskmill {info.job_id}",
+        "version": info.code_version,
+        "year": info.created_at.year,
+        "date_created": info.created_at,
+    } | info.model_dump()
+
+
+def _categories(classes: Iterable[str]) -> list[dict[str, Any]]:
+    return [
+        {"id": number, "name": name, "supercategory": "object"}
+        for number, name in enumerate(classes, start=1)
+    ]
+
+
+def _image(image: ShownImage) -> dict[str, Any]:
     entry: dict[str, Any] = {
-        "id": row.image_index + 1,
-        "file_name": row.image,
-        "width": row.width,
-        "height": row.height,
+        "id": image.image_index + 1,
+        "file_name": image.image,
+        "width": image.width,
+        "height": image.height,
     }
-    if row.custom_id is not None:
-        entry["custom_id"] = row.custom_id
+    if image.custom_id is not None:
+        entry["custom_id"] = image.custom_id
     return entry
 
 
-def _annotation(row: InstanceRow, number: int, category_ids: Mapping[str, int]) -> dict[str, Any]:
-    if row.category not in category_ids:
-        raise ValueError(f"category {row.category!r} of {row.image!r} is not in the list")
+def _annotation(
+    instance: ShownInstance, number: int, image: ShownImage, segmentation: Any
+) -> dict[str, Any]:
     return {
         "id": number,
-        "image_id": row.image_index + 1,
-        "category_id": category_ids[row.category],
-        "segmentation": {"size": list(row.mask.size), "counts": row.mask.counts.decode("ascii")},
-        "area": row.area,
-        "bbox": list(row.box),
+        "image_id": image.image_index + 1,
+        "category_id": instance.class_id + 1,
+        "segmentation": segmentation,
+        "area": instance.area,
+        "bbox": instance.box,
         "iscrowd": 0,
-        "score": row.score,
-        "prompt_index": row.prompt_index,
+        "score": instance.score,
+        "prompt_index": instance.prompt_index,
     }

@@ -161,7 +161,7 @@ def test_a_failure_on_the_way_leaves_old_files_and_no_temporary_ones(tmp_path: P
     (tmp_path / "annotations.coco.json").write_text("old")
     unknown = (ConceptPrompt("moon"), ConceptPrompt("sun"))  # not in the manifest's categories
     source = StoredResult(two_slices(unknown))
-    with pytest.raises(ValueError, match="moon"):
+    with pytest.raises(KeyError, match="moon"):
         write(tmp_path, source, min_score=0.1)
     assert files_in(tmp_path) - set(source.objects) == {"annotations.coco.json"}
     assert (tmp_path / "annotations.coco.json").read_text() == "old"
