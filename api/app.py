@@ -17,6 +17,7 @@ from api.datasets.routes import router as datasets
 from api.events.hub import Hub
 from api.events.routes import router as events
 from api.events.service import read_events, read_progress
+from api.exports.routes import router as exports
 from api.http_metrics import HttpMetrics
 from api.interactive.images import ImageLoader
 from api.interactive.paths import SingleImageDoor, SingleImagePaths
@@ -63,7 +64,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.context = _context(settings)
-    for router in (jobs, events, webhooks, results, datasets, keys, models):
+    for router in (jobs, events, webhooks, results, exports, datasets, keys, models):
         app.include_router(router, dependencies=[Depends(caller)], responses=_EVERYWHERE)
     for router in (downloads, *_SINGLE_IMAGES, operations.router, metrics.router):
         app.include_router(router)

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Annotated, Any
 
-from fastapi import Depends, Query
+from fastapi import Depends, Header, Query
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from api.problems import ApiProblem, not_found
@@ -99,7 +99,22 @@ def _delivery_id(delivery_id: str) -> str:
     return _checked_id("msg", delivery_id, "delivery")
 
 
+def _export_id(export_id: str) -> str:
+    return _checked_id("exp", export_id, "export")
+
+
 JobId = Annotated[str, Depends(_job_id)]
 DatasetId = Annotated[str, Depends(_dataset_id)]
 KeyId = Annotated[str, Depends(_key_id)]
 DeliveryId = Annotated[str, Depends(_delivery_id)]
+ExportId = Annotated[str, Depends(_export_id)]
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="The same key and body again answer with the same thing, and make no other",
+    ),
+]

@@ -112,6 +112,9 @@ def _job_metrics(state: Watched) -> Iterator[Metric]:
     yield from _waiting(
         "unplanned_jobs", "unplanned_job", "Jobs without a planner.", state.unplanned
     )
+    yield from _waiting(
+        "exports_waiting", "waiting_export", "Exports that nobody makes yet.", state.waiting_exports
+    )
     yield from _waiting("bells", "bell", "Doorbells that nobody has rung.", state.bells)
 
 

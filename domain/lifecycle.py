@@ -31,6 +31,14 @@ class ShardStatus(StrEnum):
     CANCELED = "canceled"
 
 
+class ExportStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
 JOB_TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     JobStatus.QUEUED: frozenset({JobStatus.PLANNING, JobStatus.FAILED, JobStatus.CANCELED}),
     JobStatus.PLANNING: frozenset({JobStatus.RUNNING, JobStatus.FAILED, JobStatus.CANCELED}),
@@ -51,10 +59,21 @@ SHARD_TRANSITIONS: dict[ShardStatus, frozenset[ShardStatus]] = {
     ShardStatus.CANCELED: frozenset({ShardStatus.PENDING}),
 }
 
+EXPORT_TRANSITIONS: dict[ExportStatus, frozenset[ExportStatus]] = {
+    ExportStatus.QUEUED: frozenset({ExportStatus.RUNNING, ExportStatus.CANCELED}),
+    # running to running: the lease ran out and another worker began anew; to queued: given back
+    ExportStatus.RUNNING: frozenset(ExportStatus),
+    ExportStatus.SUCCEEDED: frozenset(),
+    ExportStatus.FAILED: frozenset(),
+    ExportStatus.CANCELED: frozenset(),
+}
+
 OPEN_JOB = frozenset({JobStatus.QUEUED, JobStatus.PLANNING, JobStatus.RUNNING})
 TERMINAL_JOB = frozenset(JobStatus) - OPEN_JOB
 RETRIABLE_JOB = TERMINAL_JOB - {JobStatus.FAILED}
 OPEN_SHARD = frozenset({ShardStatus.PENDING, ShardStatus.RUNNING})
+OPEN_EXPORT = frozenset({ExportStatus.QUEUED, ExportStatus.RUNNING})
+TERMINAL_EXPORT = frozenset(ExportStatus) - OPEN_EXPORT
 
 
 def job_sources(target: JobStatus) -> frozenset[JobStatus]:
@@ -67,3 +86,7 @@ def job_sources(target: JobStatus) -> frozenset[JobStatus]:
 
 def shard_sources(target: ShardStatus) -> frozenset[ShardStatus]:
     return frozenset(s for s, targets in SHARD_TRANSITIONS.items() if target in targets)
+
+
+def export_sources(target: ExportStatus) -> frozenset[ExportStatus]:
+    return frozenset(s for s, targets in EXPORT_TRANSITIONS.items() if target in targets)

@@ -1,6 +1,7 @@
 """The document that says what a job's result consists of; readers need nothing else."""
 
 from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -64,3 +65,27 @@ def manifest_pieces(frame: ResultManifest, parts: Iterable[ResultPart]) -> Itera
     for number, part in enumerate(parts):
         yield (",\n" if number else "\n").encode() + part.model_dump_json().encode()
     yield ("]" + after + "\n").encode()
+
+
+_END = b'],"totals":'  # of the parts
+
+
+def read_frame(file: BinaryIO) -> ResultManifest:
+    """What `manifest_pieces` wrote, without the parts. Raises ValueError for anything else."""
+    file.seek(0)
+    first, last = file.readline(), b""
+    for line in file:
+        last = line
+    _, end, rest = last.rpartition(_END)
+    frame = ResultManifest.model_validate_json(first + end + rest)
+    if frame.parts:
+        raise ValueError("a manifest whose parts are not on lines of their own")
+    return frame
+
+
+def read_parts(file: BinaryIO) -> Iterator[ResultPart]:
+    """Of what `manifest_pieces` wrote, in flat memory."""
+    file.seek(0)
+    file.readline()
+    for line in file:
+        yield ResultPart.model_validate_json(line.partition(_END)[0].rstrip(b",\n"))

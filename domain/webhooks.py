@@ -10,7 +10,7 @@ import hmac
 
 ANNOUNCED = frozenset(
     f"job.{what}" for what in ("running", "succeeded", "failed", "canceled", "paused", "resumed")
-)
+) | {"export.succeeded", "export.failed"}
 
 # Seconds from a failed attempt to the next: about a day in all.
 _PAUSES = (5, 30, 120, 600, 3600, 6 * 3600, 16 * 3600)

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 from sqlalchemy import Column, ColumnElement, and_, bindparam, literal_column
 
-from domain.lifecycle import OPEN_JOB, OPEN_SHARD
-from storage.tables import jobs, shards, slices
+from domain.lifecycle import OPEN_EXPORT, OPEN_JOB, OPEN_SHARD
+from storage.tables import exports, jobs, shards, slices
 
 
 def _is_one_of(column: Column[str], values: Iterable[str]) -> ColumnElement[bool]:
@@ -23,3 +23,4 @@ SLICE_IS_COMMITTED = _is_one_of(slices.c.status, ["committed"])
 SLICE_HAS_FAILURES = and_(SLICE_IS_COMMITTED, slices.c.failed > literal_column("0"))
 # Not those that others took the place of: older manifests name their parts.
 SLICE_IS_LOOSE = _is_one_of(slices.c.status, ["open", "lost", "released"])
+EXPORT_IS_OPEN = _is_one_of(exports.c.status, OPEN_EXPORT)

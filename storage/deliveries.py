@@ -4,7 +4,7 @@ A claim counts the attempt and moves `next_attempt_at` past the time that sendin
 that a sender's death repeats the call and no two senders make it at the same time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -63,8 +63,11 @@ _COLUMNS = tuple(deliveries.c[name] for name in Delivery.__dataclass_fields__)
 _EARLIER = deliveries.alias()
 
 
-def announce(connection: Connection, job_id: str, *, kind: str) -> None:
-    """Have the job's webhook, if it has one, told of its state in this transaction."""
+def announce(
+    connection: Connection, job_id: str, *, kind: str, about: Mapping[str, Any] | None = None
+) -> None:
+    """Have the job's webhook, if it has one, told of its state in this transaction; `about` is
+    what the event says besides."""
     query = select(jobs.c.name, jobs.c.status, func.now()).where(
         jobs.c.id == job_id, jobs.c.webhook_url.is_not(None)
     )
@@ -83,6 +86,7 @@ def announce(connection: Connection, job_id: str, *, kind: str) -> None:
             "status": status,
             "counts": _counts(connection, job_id),
             "links": _links(job_id),
+            **(about or {}),
         },
     }
     values = {"id": new_id("msg"), "job_id": job_id, "kind": kind, "payload": payload}

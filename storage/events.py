@@ -64,7 +64,7 @@ def record_event(
     values = {"job_id": job_id, "shard_number": shard_number, "kind": kind, "data": data or {}}
     connection.execute(insert(events).values(values))
     if kind in ANNOUNCED:
-        announce(connection, job_id, kind=kind)
+        announce(connection, job_id, kind=kind, about=data or {})
 
 
 _WATCHES = """

@@ -3,7 +3,6 @@
 
 import errno
 import os
-import shutil
 import stat
 import sys
 import uuid
@@ -20,6 +19,7 @@ from storage.object_store import (
     ObjectInfo,
     ObjectNotFound,
     ObjectTooLarge,
+    OnBytes,
     StoreError,
     StoreUnavailable,
 )
@@ -72,9 +72,16 @@ class LocalStore:
     def put(self, key: str, data: bytes, *, content_type: str = OCTET_STREAM) -> None:
         self._write(key, BytesIO(data))
 
-    def put_file(self, key: str, path: Path, *, content_type: str = OCTET_STREAM) -> None:
+    def put_file(
+        self,
+        key: str,
+        path: Path,
+        *,
+        content_type: str = OCTET_STREAM,
+        on_bytes: OnBytes | None = None,
+    ) -> None:
         with path.open("rb") as file:
-            self._write(key, file)
+            self._write(key, file, on_bytes=on_bytes)
 
     def list(self, prefix: str = "", *, start_after: str | None = None) -> Iterator[ObjectInfo]:
         """Memory holds the names of one folder at a time (and of those above it)."""
@@ -148,12 +155,12 @@ class LocalStore:
             raise ObjectForbidden(f"{key}: leads out of the folder")
         return path
 
-    def _write(self, key: str, source: BinaryIO) -> None:
+    def _write(self, key: str, source: BinaryIO, *, on_bytes: OnBytes | None = None) -> None:
         with _typed_errors(key):
             path = self._own_path(key)
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                _replace_durably(path, source)
+                _replace_durably(path, source, on_bytes=on_bytes)
             except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
                 raise ObjectForbidden(f"{key}: another object's name is in the way") from error
 
@@ -165,12 +172,15 @@ def _check_plain(status: os.stat_result, key: str) -> None:
         raise ObjectForbidden(f"{key}: not a plain file")
 
 
-def _replace_durably(path: Path, source: BinaryIO) -> None:
+def _replace_durably(path: Path, source: BinaryIO, *, on_bytes: OnBytes | None = None) -> None:
     """The database may refer to the object right after this, so it has to survive a power cut."""
     partial = path.with_name(f".{uuid.uuid4().hex}{_PARTIAL_SUFFIX}")
     try:
         with partial.open("xb") as file:
-            shutil.copyfileobj(source, file, 2**20)
+            while chunk := source.read(2**20):
+                file.write(chunk)
+                if on_bytes:
+                    on_bytes(len(chunk))
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

@@ -61,6 +61,19 @@ def manifest(number: int) -> str:
     return f"manifests/{number:06d}.json"
 
 
+def export_prefix(export_id: str) -> str:
+    """Relative to the results root: of all that any run of the export has left."""
+    return f"exports/{export_id}/"
+
+
+def export_file(export_id: str, name: str, *, token: int) -> str:
+    """Relative to the results root; the fencing `token` keeps two runs of one export apart. Raise
+    `ValueError` for a name that is not plainly one inside the export."""
+    if problem := _path_problem(name):
+        raise ValueError(f"{name[:200]!r}: {problem}")
+    return f"{export_prefix(export_id)}t{token}/{name}"
+
+
 def dataset_prefix(dataset_id: str) -> str:
     return f"datasets/{dataset_id}/files/"
 

@@ -1,6 +1,6 @@
 """Objects by key, wherever they lie: what a store must do, and how it fails."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,9 @@ from storage.reading import Reading
 from storage.settings import Settings
 
 OCTET_STREAM = "application/octet-stream"
+
+OnBytes = Callable[[int], None]
+"""Called with a number of bytes."""
 
 
 class StoreError(Exception):
@@ -81,8 +84,16 @@ class ObjectStore(Protocol):
     def put(self, key: str, data: bytes, *, content_type: str = OCTET_STREAM) -> None:
         """Write or overwrite."""
 
-    def put_file(self, key: str, path: Path, *, content_type: str = OCTET_STREAM) -> None:
-        """Write or overwrite with a local file's content, in flat memory."""
+    def put_file(
+        self,
+        key: str,
+        path: Path,
+        *,
+        content_type: str = OCTET_STREAM,
+        on_bytes: OnBytes | None = None,
+    ) -> None:
+        """Write or overwrite with a local file's content, in flat memory. `on_bytes` is told of
+        bytes as they go, from any thread."""
 
     def list(self, prefix: str = "", *, start_after: str | None = None) -> Iterator[ObjectInfo]:
         """Objects whose key starts with `prefix`, in the order of the keys' UTF-8 bytes, from

@@ -16,6 +16,7 @@ class Tasks:
     PLAN_JOB = "maskmill.plan_job"
     RUN_SHARDS = "maskmill.run_shards"
     FINISH_JOB = "maskmill.finish_job"
+    RUN_EXPORTS = "maskmill.run_exports"
     ANSWER = "maskmill.answer"  # never in the outbox: storage.lane rings for it
 
 
@@ -37,7 +38,7 @@ class Bell:
 def ring(connection: Connection, task: str, **arguments: Any) -> None:
     """Have `task` called with `arguments` (ids only) once this transaction is committed.
 
-    RUN_SHARDS is called with `model`, and heard by workers that have it.
+    RUN_SHARDS is called with `model`, and heard by workers that have it; RUN_EXPORTS with nothing.
     """
     connection.execute(insert(outbox).values(task=task, arguments=arguments))
     connection.execute(select(func.pg_notify(CHANNEL, "")))

@@ -16,17 +16,18 @@ from sqlalchemy import (
     update,
 )
 
-from storage.conditions import JOB_IS_OPEN
+from storage.conditions import EXPORT_IS_OPEN, JOB_IS_OPEN
 from storage.jobs import Job, find_job
 from storage.slices import LooseSlice
-from storage.tables import deliveries, jobs, slices
+from storage.tables import deliveries, exports, jobs, slices
 
 TAKEN = "retention"  # as the lease's owner
 # A webhook that does not answer is given up after some days at most.
 _HAS_TO_TELL = exists().where(
     deliveries.c.job_id == jobs.c.id, deliveries.c.next_attempt_at.is_not(None)
 )
-_IS_OVER = and_(~JOB_IS_OPEN, ~_HAS_TO_TELL)
+_IS_EXPORTED = exists().where(exports.c.job_id == jobs.c.id, EXPORT_IS_OPEN)
+_IS_OVER = and_(~JOB_IS_OPEN, ~_HAS_TO_TELL, ~_IS_EXPORTED)
 
 
 def job_to_clean(

@@ -34,6 +34,7 @@ from storage.object_store import (
     ObjectInfo,
     ObjectNotFound,
     ObjectTooLarge,
+    OnBytes,
     StoreError,
     StoreOverloaded,
     StoreTimeout,
@@ -198,13 +199,21 @@ class S3Store:
                 Bucket=self.bucket, Key=self._full(key), Body=data, ContentType=content_type
             )
 
-    def put_file(self, key: str, path: Path, *, content_type: str = OCTET_STREAM) -> None:
+    def put_file(
+        self,
+        key: str,
+        path: Path,
+        *,
+        content_type: str = OCTET_STREAM,
+        on_bytes: OnBytes | None = None,
+    ) -> None:
         with path.open("rb") as file, _typed_errors(key):
             self.client.upload_fileobj(
                 file,
                 self.bucket,
                 self._full(key),
                 ExtraArgs={"ContentType": content_type},
+                Callback=on_bytes,
                 Config=_TRANSFER,
             )
 

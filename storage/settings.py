@@ -133,6 +133,13 @@ class Settings(BaseSettings):
     images_per_key: int = Field(
         20_000_000, gt=0, description="Images that open jobs of one API key may have left to do"
     )
+    exports_per_key: int = Field(20, gt=0, description="Exports of one API key that may be open")
+    exports_at_once: int = Field(
+        2, gt=0, description="Exports that a planner makes at a time; fewer than its threads"
+    )
+    delete_exports_after_days: float | None = Field(
+        30.0, gt=0, description="Files of exports, which can be made again; none for never"
+    )
     requests_per_minute: int = Field(
         12_000, gt=0, description="Requests to /v1 that one API key may make"
     )

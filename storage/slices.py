@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, and_, func, select, tuple_
@@ -102,6 +103,13 @@ def all_committed_slices(connection: Connection, job_id: str) -> Iterator[Slice]
     query = select(*_COLUMNS).where(slices.c.job_id == job_id, SLICE_IS_COMMITTED).order_by(*_ORDER)
     for row in connection.execution_options(yield_per=1000).execute(query):
         yield Slice(*row)
+
+
+def result_grew_at(connection: Connection, job_id: str) -> datetime | None:
+    """When the last slice was committed; None before the first."""
+    query = select(func.max(slices.c.committed_at)).where(slices.c.job_id == job_id)
+    grew_at: datetime | None = connection.execute(query).scalar_one()
+    return grew_at
 
 
 def item_categories(connection: Connection, job_id: str) -> list[str]:

@@ -200,6 +200,72 @@ slices = Table(
     ),
 )
 
+exports = Table(
+    "exports",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("owner_key_id", Text, ForeignKey("api_keys.id"), nullable=False),
+    Column("status", Text, nullable=False),
+    Column("options", JSONB, nullable=False),
+    Column("options_sha256", Text, nullable=False),
+    Column("result", Text, nullable=False),  # which one of the job's: storage.exports
+    Column("idempotency_key", Text),
+    Column("traceparent", Text),
+    Column("cancel_requested_at", Time),
+    Column("lease_token", BigInteger),
+    Column("lease_owner", Text),
+    Column("lease_expires_at", Time),
+    Column("lease_attempts", Integer, nullable=False, server_default=text("0")),
+    # Writers read the result once or several times.
+    Column("pass_number", Integer, nullable=False, server_default=text("0")),
+    Column("images_read", BigInteger, nullable=False, server_default=text("0")),  # in this pass
+    Column("images_total", BigInteger),
+    Column("files", JSONB),  # name, key, sha256 and bytes of each, once it has succeeded
+    Column("report", JSONB),
+    Column("error", JSONB),
+    _created_at(),
+    Column("running_at", Time),
+    Column("finished_at", Time),
+    Column("deleted_at", Time),  # nobody sees it any more, and its files are about to go
+    Column("tidied_at", Time),
+    Index(None, "job_id", "id"),
+    Index(
+        "ix_exports_open",
+        "created_at",
+        postgresql_where=text("status IN ('queued', 'running')"),
+    ),
+    Index(
+        "uq_exports_same",
+        "job_id",
+        "options_sha256",
+        "result",
+        unique=True,
+        postgresql_where=text(
+            "status IN ('queued', 'running', 'succeeded') AND deleted_at IS NULL"
+        ),
+    ),
+    Index(
+        "uq_exports_idempotency_key",
+        "job_id",
+        "idempotency_key",
+        unique=True,
+        postgresql_where=text("deleted_at IS NULL"),
+    ),
+    Index(
+        "ix_exports_kept",
+        "finished_at",
+        postgresql_where=text("finished_at IS NOT NULL AND deleted_at IS NULL"),
+    ),
+    Index(
+        "ix_exports_untidy",
+        "finished_at",
+        postgresql_where=text(
+            "finished_at IS NOT NULL AND (tidied_at IS NULL OR deleted_at IS NOT NULL)"
+        ),
+    ),
+)
+
 outbox = Table(  # doorbells to ring once the transaction that wants them is committed
     "outbox",
     metadata,

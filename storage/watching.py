@@ -32,7 +32,7 @@ class Waiting:
 @dataclass(frozen=True, slots=True)
 class Watched:
     """`jobs`: the open ones by status. `unplanned` have no planner yet; `retrying_deliveries` have
-    failed before and will be tried again."""
+    failed before and will be tried again. `waiting_exports` are made by nobody now."""
 
     queues: tuple[ModelQueue, ...]
     jobs: dict[str, int]
@@ -41,6 +41,7 @@ class Watched:
     bells: Waiting
     due_deliveries: Waiting
     retrying_deliveries: int
+    waiting_exports: Waiting
 
 
 def watched(connection: Connection) -> Watched:
@@ -56,6 +57,7 @@ def watched(connection: Connection) -> Watched:
         bells=Waiting(*connection.execute(_BELLS).one()),
         due_deliveries=Waiting(*due),
         retrying_deliveries=connection.execute(_RETRYING_DELIVERIES).scalar_one(),
+        waiting_exports=Waiting(*connection.execute(_WAITING_EXPORTS).one()),
     )
 
 
@@ -115,10 +117,17 @@ _RETRYING_DELIVERIES = text("""
     SELECT count(*) FROM deliveries WHERE next_attempt_at IS NOT NULL AND attempts > 0
 """)
 
+_WAITING_EXPORTS = text(f"""
+    SELECT count(*), {_age("min(created_at)")}
+      FROM exports WHERE status IN ('queued', 'running')
+       AND (lease_expires_at IS NULL OR lease_expires_at < now())
+""")  # noqa: S608
+
 STATEMENTS: dict[str, Any] = {
     "queues": _QUEUES,
     "jobs": _JOBS,
     "unplanned": _UNPLANNED,
     "due deliveries": _DUE_DELIVERIES,
     "retrying deliveries": _RETRYING_DELIVERIES,
+    "waiting exports": _WAITING_EXPORTS,
 }

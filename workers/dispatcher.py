@@ -13,6 +13,7 @@ from storage.outbox import CHANNEL, PLANNING_QUEUE
 from storage.settings import Settings, load_settings
 from workers.celery_app import app
 from workers.duties import AWAY, Duties, Duty
+from workers.export_tidying import ExportTidying
 from workers.publisher import message_is_waiting, publish
 from workers.retention import SECONDS_BETWEEN, Retention
 from workers.sweeper import Sweeper
@@ -31,11 +32,13 @@ class Dispatcher:
         self._database = Database(settings.database_url.get_secret_value(), pool_size=4)
         self._sweeper = Sweeper(settings, self._database)
         self._tidying = Tidying(settings, self._database)
+        self._exports = ExportTidying(settings, self._database)
         self._retention = Retention(settings, self._database)
         self._webhooks = WebhookSender(settings)
         self._duties = Duties(
             Duty("sweeper", settings.sweep_seconds, self._sweep),
             Duty("tidying", settings.sweep_seconds, self._tidying.tidy_some),
+            Duty("exports", settings.sweep_seconds, self._exports.tidy_some),
             Duty("retention", SECONDS_BETWEEN, self._retention.keep_to_policy),
         )
         self.stopping = threading.Event()

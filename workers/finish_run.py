@@ -107,15 +107,16 @@ def _write_manifest(runtime: Runtime, job: Job, *, number: int, beat: Heartbeat)
     with tempfile.TemporaryDirectory(prefix="maskmill-") as folder:
         path = Path(folder, "manifest.json")
         with runtime.database.begin() as connection, path.open("wb") as file:
-            frame = _manifest_without_parts(connection, job, number=number)
-            parts = map(_part, beat.noting(all_committed_slices(connection, job.id)))
+            frame = manifest_without_parts(connection, job, number=number)
+            parts = map(part_of, beat.noting(all_committed_slices(connection, job.id)))
             file.writelines(manifest_pieces(frame, parts))
         results_store(job, settings=runtime.settings).put_file(
             object_keys.manifest(number), path, content_type="application/json"
         )
 
 
-def _manifest_without_parts(connection: Connection, job: Job, *, number: int) -> ResultManifest:
+def manifest_without_parts(connection: Connection, job: Job, *, number: int) -> ResultManifest:
+    """Of what is committed now."""
     item_classes = item_categories(connection, job.id)
     progress = progress_of(connection, [job.id])[job.id]
     model = find_model(connection, job.model)
@@ -139,7 +140,7 @@ def _manifest_without_parts(connection: Connection, job: Job, *, number: int) ->
     )
 
 
-def _part(one: Slice) -> ResultPart:
+def part_of(one: Slice) -> ResultPart:
     files: dict[str, Any] = {name: one.parts[name] for name in ("annotations", "images")}
     return ResultPart(**files, first_image_index=one.first_image_index, image_count=one.count)
 

@@ -83,6 +83,9 @@ class WorkerMetrics:
         self._jobs = Counter(
             "maskmill_worker_jobs", "Jobs ended, by status.", ["status"], registry=registry
         )
+        self._exports = Counter(
+            "maskmill_worker_exports", "Exports ended, by status.", ["status"], registry=registry
+        )
         self.images_in_flight = Gauge(
             "maskmill_worker_images_in_flight",
             "Images begun whose slice is not committed yet.",
@@ -134,6 +137,9 @@ class WorkerMetrics:
 
     def job_ended(self, status: str) -> None:
         self._jobs.labels(status).inc()
+
+    def export_ended(self, status: str) -> None:
+        self._exports.labels(status).inc()
 
     @contextmanager
     def renewing(self) -> Iterator[None]:

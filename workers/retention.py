@@ -7,7 +7,7 @@ from itertools import islice
 import structlog
 from sqlalchemy import Connection
 
-from storage import object_keys, retention, slices
+from storage import exports, object_keys, retention, slices
 from storage.database import Database
 from storage.jobs import Job
 from storage.object_store import ObjectStore, StoreError, StoreUnavailable, open_store
@@ -89,6 +89,7 @@ class Retention:
         _remove(results, map(object_keys.manifest, numbers), job)
         while self._delete_slices(job, results):
             yield
+        yield from self._delete_exports(job, results)
         yield from _remove_listed(own, object_keys.job_prefix(job.id))
         yield from self._forget(retention.forget_deliveries, job)
         yield from self._forget(retention.forget_events, job)
@@ -105,6 +106,15 @@ class Retention:
         with self._database.begin() as connection:
             slices.forget_slices(connection, some)
         return True
+
+    def _delete_exports(self, job: Job, results: ObjectStore) -> Iterator[None]:
+        """Their files; the rows go with the job's."""
+        with self._database.begin() as connection:
+            export_ids = exports.export_ids_of(connection, job.id)
+        for export_id in export_ids:
+            listed = results.list(object_keys.export_prefix(export_id))
+            _remove(results, (info.key for info in listed), job)
+            yield
 
     def _forget(self, forget: Forget, job: Job) -> Iterator[None]:
         while self._forgotten(forget, job):

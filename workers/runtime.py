@@ -26,6 +26,7 @@ class Runtime:
     engines: Engines
     lane: WorkerLane
     owner: str
+    exporting: threading.BoundedSemaphore  # so many exports at a time
     stopping: threading.Event = field(default_factory=threading.Event)
     metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
 
@@ -41,6 +42,7 @@ def build_runtime(settings: Settings) -> Runtime:
         engines=Engines(settings, database),
         lane=WorkerLane(settings, name=owner),
         owner=owner,
+        exporting=threading.BoundedSemaphore(settings.exports_at_once),
     )
 
 

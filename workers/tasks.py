@@ -1,7 +1,7 @@
 """The Celery tasks. Each rings through to a run; what there is to do, the database says."""
 
 from storage.outbox import Tasks
-from workers import finish_run, planning_run, shard_run
+from workers import export_run, finish_run, planning_run, shard_run
 from workers.celery_app import app
 from workers.runtime import runtime
 
@@ -19,6 +19,11 @@ def run_shards(model: str) -> None:
 @app.task(name=Tasks.FINISH_JOB)
 def finish_job(job_id: str) -> None:
     finish_run.finish_job(runtime(), job_id)
+
+
+@app.task(name=Tasks.RUN_EXPORTS)
+def run_exports() -> None:
+    export_run.run_exports(runtime())
 
 
 # Acknowledged before it runs: the lane has its own way of sending again, and Celery ends the worker

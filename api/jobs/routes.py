@@ -2,27 +2,17 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Query, Response
 
 from api.auth import Caller, KeyFirst
 from api.context import RequestContext
-from api.documents import JobId, Page
+from api.documents import IdempotencyKey, JobId, Page
 from api.jobs import control, service
 from api.jobs.schemas import JobChange, JobDocument, JobPage, JobRequest, RetryRequest
 from api.problems import declared
 from domain.lifecycle import JobStatus
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=KeyFirst)
-
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        min_length=1,
-        max_length=255,
-        pattern=r"^[\x21-\x7e]+$",
-        description="The same key and body again answer with the same job",
-    ),
-]
 
 
 @router.post(

@@ -95,7 +95,8 @@ class JobRequest(RequestDocument):
     webhook_url: str | None = Field(
         None,
         max_length=2048,
-        description="An https address that is told when the job begins, pauses and ends",
+        description="An https address that is told when the job begins, pauses and ends, and when "
+        "an export of it ends",
         examples=["https://example.com/hooks/maskmill"],
     )
     accept_expiring_links: bool = Field(
@@ -154,6 +155,7 @@ class JobLinks(BaseModel):
     errors: str
     results: str
     manifest: str
+    exports: str
     cancel: str
     pause: str
     resume: str

@@ -215,6 +215,6 @@ def _is_at_work(job: Job, left: int) -> bool:
 
 def _links(job_id: str) -> JobLinks:
     own = f"/v1/jobs/{job_id}"
-    names = ("events", "deliveries", "errors", "results", "manifest")
+    names = ("events", "deliveries", "errors", "results", "manifest", "exports")
     actions = ("cancel", "pause", "resume", "retry")
     return JobLinks(self=own, **{name: f"{own}/{name}" for name in (*names, *actions)})

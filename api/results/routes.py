@@ -1,16 +1,17 @@
 """/v1/jobs/{job_id}/results and its neighbours, and /v1/downloads"""
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Annotated, BinaryIO
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import StreamingResponse
 
 from api.auth import Caller, KeyFirst
 from api.context import RequestContext
 from api.documents import JobId, Page
-from api.problems import declared, not_found
+from api.problems import ApiProblem, declared, not_found
 from api.results import service
 from api.results.links import verify
 from api.results.schemas import FailedImagePage, ImageAnnotations, ResultPage
@@ -74,11 +75,17 @@ def get_annotations(
     response_class=StreamingResponse,
     responses={
         200: {"content": {"application/octet-stream": {}}, "description": "The file"},
-        **declared(403, 404, 422, 503),
+        206: {"content": {"application/octet-stream": {}}, "description": "The rest of it"},
+        **declared(403, 404, 416, 422, 503),
     },
 )
-def download(token: str, context: RequestContext) -> StreamingResponse:
-    """A result file, by a link that `results` gave. No key is needed."""
+def download(
+    token: str,
+    context: RequestContext,
+    range_: Annotated[str | None, Header(alias="Range")] = None,
+) -> StreamingResponse:
+    """A result file, by a link that `results` or an export gave. No key is needed. `Range:
+    bytes=N-` goes on where a download broke off; other ranges are answered with the whole."""
     name = verify(token, secret=context.settings.signing_secret.get_secret_value())
     key = results_root(name.job_id) + name.key
     stack = ExitStack()
@@ -87,16 +94,31 @@ def download(token: str, context: RequestContext) -> StreamingResponse:
     except ObjectNotFound as error:
         raise not_found("file") from error
     size = file.seek(0, 2)
-    file.seek(0)
+    start = _start(range_)
+    if start and start >= size:
+        stack.close()
+        raise ApiProblem(416, "range_not_satisfiable", f"The file has {size} bytes.")
+    file.seek(start)
     headers = {
-        "Content-Length": str(size),
+        "Accept-Ranges": "bytes",
+        "Content-Length": str(size - start),
         "Content-Disposition": f'attachment; filename="{key.rpartition("/")[2]}"',
         "Cache-Control": "private, no-store",
         "X-Content-Type-Options": "nosniff",
     }
+    if start:
+        headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
     return StreamingResponse(
-        _chunks(file, stack), media_type="application/octet-stream", headers=headers
+        _chunks(file, stack),
+        status_code=206 if start else 200,
+        media_type="application/octet-stream",
+        headers=headers,
     )
+
+
+def _start(range_: str | None) -> int:
+    found = re.fullmatch(r"bytes=(\d{1,15})-", range_ or "")
+    return int(found[1]) if found else 0
 
 
 def _chunks(file: BinaryIO, stack: ExitStack) -> Iterator[bytes]:

@@ -32,7 +32,7 @@ def families() -> Iterable[Metric]:
     """All that API and workers count, with a sample of each that has labels."""
     settings: Any = SimpleNamespace(models=["m"], object_store="file:///")
     none = Waiting(0, 0.0)
-    state = Watched((ModelQueue("m"),), {}, 0, none, none, none, 0)
+    state = Watched((ModelQueue("m"),), {}, 0, none, none, none, 0, none)
     http, worker = HttpMetrics(), WorkerMetrics()
     http.answered("GET", "/", status=200, seconds=0.1)
     worker.job_ended("succeeded")

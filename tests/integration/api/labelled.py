@@ -10,7 +10,13 @@ from domain.items import Item
 from domain.lifecycle import JobStatus
 from domain.planning import Span
 from domain.prompts import categories
-from domain.result_manifest import ResultFile, ResultManifest, ResultPart, ResultTotals
+from domain.result_manifest import (
+    ResultFile,
+    ResultManifest,
+    ResultPart,
+    ResultTotals,
+    manifest_pieces,
+)
 from domain.results import Provenance
 from storage import jobs, object_keys, shards
 from storage.jobs import Job
@@ -136,4 +142,6 @@ def write_manifest(api: Api, job: Job) -> None:
         ),
     )
     store = results_store(job, settings=api.settings)
-    store.put(object_keys.manifest(1), manifest.model_dump_json().encode())
+    frame = manifest.model_copy(update={"parts": []})
+    body = b"".join(manifest_pieces(frame, manifest.parts))
+    store.put(object_keys.manifest(1), body)

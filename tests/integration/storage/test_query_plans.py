@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
 from domain.planning import Span
 from maskmill.embedded.postgres import PostgresServer
-from storage import allowances, jobs, progress, retention, shards, slices, transitions
+from storage import allowances, exports, jobs, progress, retention, shards, slices, transitions
 from storage.database import Database
 from storage.shards import OpenSlice, ShardLease, SliceCounts
 from tests.integration.storage.rows import (
@@ -51,8 +51,8 @@ def plans_of(connection: Connection, call: Any) -> str:
 
 @pytest.fixture(scope="module")
 def crowded_database(postgres_server: PostgresServer, migrated_template: str) -> Iterator[Database]:
-    """20,000 pending shards of five open jobs, 5,000 that have ended, with their slices, and
-    2,000 ended jobs."""
+    """20,000 pending shards of five open jobs, 5,000 that have ended, with their slices, 2,000
+    ended jobs, and 4,000 exports of which three are open."""
     for url in fresh_database(postgres_server, template=migrated_template):
         database = Database(url, pool_size=2)
         _fill(database)
@@ -72,6 +72,7 @@ def _fill(database: Database) -> None:
         connection.execute(_END, {"id": ended})
         connection.execute(_SLICES, {"id": ended})
         connection.execute(_ENDED_JOBS, {"key": key})
+        connection.execute(_EXPORTS, {"key": key, "id": ended})
     lease = claimed(database)
     open_slice(database, lease, start=0, count=64)
     with database.begin() as connection:
@@ -104,6 +105,15 @@ _ENDED_JOBS = text("""
     SELECT 'job_z' || n, :key, 'succeeded', 'demo-sam3', 0.1, '[]', '{}', '', now()
       FROM generate_series(1, 2000) n
 """)
+_EXPORTS = text("""
+    INSERT INTO exports (id, job_id, owner_key_id, status, options, options_sha256, result,
+                         lease_token, finished_at, tidied_at)
+    SELECT 'exp_' || n, CASE WHEN n % 2 = 0 THEN :id ELSE 'job_z' || (n % 1000 + 1) END, :key,
+           CASE WHEN n > 3 THEN 'succeeded' WHEN n = 1 THEN 'running' ELSE 'queued' END,
+           '{"format": "coco"}', n, 'manifest 1', n,
+           CASE WHEN n > 3 THEN now() - interval '1 hour' END, CASE WHEN n > 3 THEN now() END
+      FROM generate_series(1, 4000) n
+""")
 
 
 @pytest.fixture
@@ -131,6 +141,7 @@ def ended_job(connection: Connection) -> str:
     return str(connection.execute(query).scalar_one())
 
 
+EXPORT_LEASE = exports.ExportLease("exp_1", 1, 1)
 OFTEN: dict[str, tuple[Callable[[Connection], object], set[str]]] = {
     "claim": (
         lambda c: shards.claim_shard(c, owner="w", models=MODELS, lease_seconds=60),
@@ -176,6 +187,34 @@ OFTEN: dict[str, tuple[Callable[[Connection], object], set[str]]] = {
         {"ix_slices_images"},
     ),
     "job to clean": (lambda c: retention.job_to_clean(c, days=30), {"ix_jobs_uncleaned"}),
+    "claim an export": (
+        lambda c: exports.claim_export(c, owner="w", lease_seconds=60),
+        {"ix_exports_open", "pk_exports"},
+    ),
+    "exports that wait": (exports.exports_wait, {"ix_exports_open"}),
+    "renew an export": (
+        lambda c: exports.renew_export(
+            c, EXPORT_LEASE, reading=exports.Reading(), lease_seconds=60
+        ),
+        {"pk_exports"},
+    ),
+    "exports of a job": (
+        lambda c: exports.list_exports(c, ended_job(c), before="exp_9", limit=50),
+        {"ix_exports_job_id_id"},
+    ),
+    "open exports of a key": (
+        lambda c: allowances.open_exports_of(c, "key_none"),
+        {"ix_exports_open"},
+    ),
+    "exports to retire": (lambda c: exports.retire_exports(c, days=30), {"ix_exports_kept"}),
+    "untidy exports": (
+        lambda c: exports.untidy_exports(c, rest_seconds=600, skipping=frozenset()),
+        {"ix_exports_untidy"},
+    ),
+    "when a result grew": (
+        lambda c: slices.result_grew_at(c, ended_job(c)),
+        {"ix_slices_committed_at"},
+    ),
     "open jobs of a key": (lambda c: allowances.open_jobs_of(c, "key_none"), {"ix_jobs_open"}),
 }
 
@@ -187,4 +226,4 @@ def test_what_is_done_often_goes_by_indexes(crowded: Connection, name: str) -> N
     read = set(re.findall(r"Scan (?:Backward )?using (\w+)|Bitmap Index Scan on (\w+)", plan))
     assert indexes <= {index for pair in read for index in pair}, plan
     scanned = set(re.findall(r"Seq Scan on (\w+)", plan))
-    assert not scanned & {"jobs", "shards", "slices", "events"}, plan
+    assert not scanned & {"jobs", "shards", "slices", "events", "exports"}, plan

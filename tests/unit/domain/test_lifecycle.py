@@ -4,14 +4,19 @@ from hypothesis import strategies as st
 
 from domain.errors import IllegalTransition
 from domain.lifecycle import (
+    EXPORT_TRANSITIONS,
     JOB_TRANSITIONS,
+    OPEN_EXPORT,
     OPEN_JOB,
     OPEN_SHARD,
     RETRIABLE_JOB,
     SHARD_TRANSITIONS,
+    TERMINAL_EXPORT,
     TERMINAL_JOB,
+    ExportStatus,
     JobStatus,
     ShardStatus,
+    export_sources,
     job_sources,
     shard_sources,
 )
@@ -20,12 +25,20 @@ from domain.lifecycle import (
 def test_every_status_is_in_its_table() -> None:
     assert set(JOB_TRANSITIONS) == set(JobStatus)
     assert set(SHARD_TRANSITIONS) == set(ShardStatus)
+    assert set(EXPORT_TRANSITIONS) == set(ExportStatus)
 
 
 def test_the_finished_statuses_are_these() -> None:
     assert {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELED} == TERMINAL_JOB
     assert {JobStatus.QUEUED, JobStatus.PLANNING, JobStatus.RUNNING} == OPEN_JOB
     assert {ShardStatus.PENDING, ShardStatus.RUNNING} == OPEN_SHARD
+    assert {ExportStatus.QUEUED, ExportStatus.RUNNING} == OPEN_EXPORT
+
+
+def test_an_export_that_has_ended_stays_as_it_is() -> None:
+    assert all(EXPORT_TRANSITIONS[status] == frozenset() for status in TERMINAL_EXPORT)
+    assert export_sources(ExportStatus.SUCCEEDED) == {ExportStatus.RUNNING}
+    assert export_sources(ExportStatus.CANCELED) == OPEN_EXPORT
 
 
 def test_ended_jobs_and_shards_change_only_to_be_tried_again_and_failed_ones_never() -> None:

@@ -1,7 +1,15 @@
+import io
+
 import pytest
 from pydantic import ValidationError
 
-from domain.result_manifest import ResultFile, ResultManifest, manifest_pieces
+from domain.result_manifest import (
+    ResultFile,
+    ResultManifest,
+    manifest_pieces,
+    read_frame,
+    read_parts,
+)
 from tests.unit.domain.result_rows import StoredResult, two_slices
 
 
@@ -20,6 +28,22 @@ def test_a_manifest_written_part_by_part_is_the_same_document(text: str) -> None
         assert ResultManifest.model_validate_json(body) == manifest.model_copy(
             update={"parts": parts}
         )
+
+
+@pytest.mark.parametrize("text", ["red circle", '],"totals":', '"parts":['])
+def test_a_manifest_is_read_back_part_by_part(text: str) -> None:
+    manifest = StoredResult(two_slices()).manifest()
+    frame = manifest.model_copy(update={"parts": [], "categories": [text]})
+    for parts in (manifest.parts, manifest.parts[:1], []):
+        file = io.BytesIO(b"".join(manifest_pieces(frame, iter(parts))))
+        assert read_frame(file) == frame
+        assert list(read_parts(file)) == parts
+
+
+def test_a_manifest_on_one_line_is_not_taken_for_an_empty_one() -> None:
+    whole = StoredResult(two_slices()).manifest().model_dump_json().encode()
+    with pytest.raises(ValueError, match="lines of their own"):
+        read_frame(io.BytesIO(whole))
 
 
 def test_fields_of_a_newer_service_are_let_through() -> None:

@@ -28,6 +28,15 @@ def test_a_manifest_can_name_every_part(shard: int, start: int, token: int) -> N
         assert ResultFile(key=key, sha256="0" * 64, bytes=1, rows=1).key == key
 
 
+def test_the_keys_of_an_export_are_its_runs_own() -> None:
+    key = object_keys.export_file("exp_1", "images/0001.zip", token=7)
+    assert key == "exports/exp_1/t7/images/0001.zip"
+    assert key.startswith(object_keys.export_prefix("exp_1"))
+    for name in ("../x", "/x", "a//b", "", "a\\b"):
+        with pytest.raises(ValueError, match="path"):
+            object_keys.export_file("exp_1", name, token=7)
+
+
 def test_parts_sort_in_image_order() -> None:
     keys = [object_keys.images_part(n, start=s, token=9) for n in (2, 10, 100) for s in (0, 64)]
     assert keys == sorted(keys)

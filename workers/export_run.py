@@ -1,0 +1,283 @@
+"""Makes an export: a view of what is stored, written in a format. No network is loaded for it.
+
+A run that dies is followed by one that begins anew, under another token and so other keys;
+what the first has left is removed by `workers.export_tidying`.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+from pydantic_core import to_json
+from sqlalchemy import Connection
+
+from domain.errors import LeaseLost
+from domain.export_source import ResultSource, export_info
+from domain.exports import ExportCounts, ExportInfo, ExportOptions, ShownImage
+from domain.formats import WRITERS
+from domain.lifecycle import ExportStatus
+from domain.result_manifest import ResultManifest, manifest_pieces, read_frame
+from domain.results import ImageRow, InstanceRow
+from domain.view import View
+from storage import exports, jobs, object_keys, outbox
+from storage.exports import Export, ExportLease, Reading
+from storage.jobs import Job
+from storage.object_store import ObjectNotFound, ObjectStore, StoreError, StoreUnavailable
+from storage.results_store import results_store
+from storage.slices import Slice, all_committed_slices, result_grew_at
+from storage.tracing import span
+from workers.export_parts import DamagedResult, StoredParts
+from workers.export_sink import StoreSink, WrittenFile
+from workers.finish_run import manifest_without_parts, part_of
+from workers.heartbeat import Heartbeat, Watch, heartbeat
+from workers.runtime import Runtime
+
+log = structlog.get_logger()
+
+MAX_EXPORT_ATTEMPTS = 5
+PROVENANCE = "maskmill.json"
+_LISTED = "parts.json"
+
+
+class Stopped(Exception):
+    """The export is no longer wanted here: canceled, or this process is about to end."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far the run is. Writers read the result once or several times."""
+
+    beat: Heartbeat | None = None
+    reading: Reading = field(default_factory=Reading)
+
+    def begin_pass(self, images_total: int) -> None:
+        self.reading = Reading(self.reading.pass_number + 1, 0, images_total)
+
+    def image_shown(self) -> None:
+        before = self.reading
+        self.reading = Reading(before.pass_number, before.images_read + 1, before.images_total)
+        self.note()
+
+    def note(self) -> None:
+        if self.beat is not None:
+            self.beat.progress()
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    runtime: Runtime
+    job: Job
+    export: Export
+    lease: ExportLease
+    progress: _Progress = field(default_factory=_Progress)
+
+    def require_wanted(self) -> None:
+        """Raises `LeaseLost`, or `Stopped`."""
+        beat = self.progress.beat
+        if beat is not None and beat.lost:
+            raise LeaseLost(self.export.id)
+        if self.runtime.stopping.is_set() or (beat is not None and beat.over.is_set()):
+            raise Stopped
+
+
+def run_exports(runtime: Runtime) -> None:
+    """Make the export that is next, if there is one and this process has room for it, and have
+    another message sent for the one after it, so that planning has its turn in between."""
+    if not runtime.exporting.acquire(blocking=False):
+        return
+    try:
+        ran = _run_next(runtime)
+    finally:
+        runtime.exporting.release()
+    if ran and not runtime.stopping.is_set():
+        with runtime.database.begin() as connection:
+            if exports.exports_wait(connection):
+                outbox.ring(connection, outbox.Tasks.RUN_EXPORTS)
+
+
+def _run_next(runtime: Runtime) -> bool:
+    with runtime.database.begin() as connection:
+        claimed = exports.claim_export(
+            connection, owner=runtime.owner, lease_seconds=runtime.settings.lease_seconds
+        )
+        job = jobs.find_job(connection, claimed[0].job_id) if claimed else None
+    if claimed is None or job is None:
+        return False
+    run = _Run(runtime, job, *claimed)
+    names = {"job_id": job.id, "export_id": run.export.id}
+    with (
+        structlog.contextvars.bound_contextvars(**names),
+        span("make export", parent=run.export.traceparent, kind="consumer", **names),
+    ):
+        _run(run)
+    return True
+
+
+def _run(run: _Run) -> None:
+    """Whatever goes wrong that may go better the next time leaves the lease to run out."""
+    try:
+        if run.export.cancel_requested_at is not None:
+            raise Stopped
+        if run.lease.attempts > MAX_EXPORT_ATTEMPTS:
+            _fail(run, _why_given_up(run))
+            return
+        with _beating(run):
+            files, counts = _made(run)
+        _end(run, ExportStatus.SUCCEEDED, files=[asdict(f) for f in files], report=asdict(counts))
+    except LeaseLost:
+        log.warning("export.lease_lost")
+    except Stopped:
+        _stop(run)
+    except DamagedResult as error:
+        _fail(run, {"code": "result_damaged", "message": str(error)})
+    except StoreUnavailable as error:
+        _put_off(run, {"code": "store_unavailable", "message": str(error)})
+    except StoreError as error:
+        _fail(run, {"code": "store_refused", "message": str(error)})
+    except Exception as error:
+        log.exception("export.interrupted", attempt=run.lease.attempts)
+        _put_off(run, {"code": "export_failed", "message": f"{type(error).__name__}: {error}"})
+
+
+def _made(run: _Run) -> tuple[list[WrittenFile], ExportCounts]:
+    """All files, the provenance last."""
+    store = results_store(run.job, settings=run.runtime.settings)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="maskmill-export-")))
+        frame = _listed(run, store, folder / _LISTED)
+        parts = stack.enter_context(StoredParts(store, folder / _LISTED, note=run.progress.note))
+        source = _source(run, frame, parts)
+        sink = StoreSink(store, folder, run.lease, run.require_wanted, run.progress.note)
+        counts = WRITERS[source.info.options.format](source, sink)
+        _write_provenance(sink, source.info, counts)
+        return sink.files, counts
+
+
+def _source(run: _Run, frame: ResultManifest, parts: StoredParts) -> ResultSource:
+    options = ExportOptions.model_validate(run.export.options)
+    view = View(options, frame.categories)
+
+    def listed() -> Iterator[Any]:
+        run.progress.begin_pass(frame.totals.succeeded)
+        return parts.parts()
+
+    def show(row: ImageRow, instances: Sequence[InstanceRow]) -> ShownImage:
+        run.require_wanted()
+        run.progress.image_shown()
+        return view.show(row, instances)
+
+    is_partial = exports.manifest_of(run.export.result) is None
+    info = export_info(frame, options, classes=view.classes, partial=is_partial)
+    return ResultSource(info, listed, parts.open_part, show)
+
+
+def _listed(run: _Run, store: ObjectStore, path: Path) -> ResultManifest:
+    """Write what the export is made of to `path`, once for all readings of it: a manifest, which
+    is returned without its parts."""
+    number = exports.manifest_of(run.export.result)
+    if number is None:
+        with run.runtime.database.begin() as connection, path.open("wb") as out:
+            frame, parts = _committed(connection, run.job)
+            out.writelines(manifest_pieces(frame, map(part_of, parts)))
+    else:
+        _fetch_manifest(store, object_keys.manifest(number), path)
+    with path.open("rb") as file:
+        try:
+            return read_frame(file)
+        except ValueError as error:
+            raise DamagedResult(f"the manifest cannot be read: {error}") from error
+
+
+def _fetch_manifest(store: ObjectStore, key: str, path: Path) -> None:
+    try:
+        with store.open(key) as file, path.open("wb") as out:
+            shutil.copyfileobj(file, out)
+    except ObjectNotFound as error:
+        raise DamagedResult(f"{key} is no longer there") from error
+
+
+def _committed(connection: Connection, job: Job) -> tuple[ResultManifest, Iterator[Slice]]:
+    """What is labelled so far."""
+    frame = manifest_without_parts(connection, job, number=job.manifest_number + 1)
+    grew_at = result_grew_at(connection, job.id) or job.created_at
+    return frame.model_copy(update={"created_at": grew_at}), all_committed_slices(
+        connection, job.id
+    )
+
+
+def _write_provenance(sink: StoreSink, info: ExportInfo, counts: ExportCounts) -> None:
+    described = {
+        **info.model_dump(mode="json"),
+        "files": [{"name": f.name, "sha256": f.sha256, "bytes": f.bytes} for f in sink.files],
+        "counts": asdict(counts),
+    }
+    with sink.file(PROVENANCE) as out:
+        out.write(to_json(described, indent=2) + b"\n")
+
+
+@contextmanager
+def _beating(run: _Run) -> Iterator[None]:
+    runtime, seconds = run.runtime, run.runtime.settings.lease_seconds
+
+    def renew() -> bool:
+        with runtime.metrics.renewing(), runtime.database.begin() as connection:
+            return exports.renew_export(
+                connection, run.lease, reading=run.progress.reading, lease_seconds=seconds
+            )
+
+    def abandon() -> None:
+        with runtime.database.begin() as connection:
+            exports.abandon_export(connection, run.lease)
+
+    watch = Watch("export", runtime.settings.stall_seconds, abandon=abandon)
+    with heartbeat(renew, lease_seconds=seconds, watch=watch) as beat:
+        run.progress.beat = beat
+        beat.expect_progress()
+        yield
+
+
+def _stop(run: _Run) -> None:
+    """Canceled, unless only this process is in the way."""
+    with run.runtime.database.begin() as connection:
+        wanted = exports.is_wanted(connection, run.lease)
+        if wanted:
+            exports.give_back(connection, run.lease)
+    if not wanted:
+        _end(run, ExportStatus.CANCELED)
+    log.info("export.stopped", wanted=wanted)
+
+
+def _why_given_up(run: _Run) -> dict[str, Any]:
+    last = run.export.error or {"message": "its workers died"}
+    return {
+        "code": "export_failed",
+        "message": f"it was begun {MAX_EXPORT_ATTEMPTS} times in vain; last: {last['message']}",
+    }
+
+
+def _fail(run: _Run, error: dict[str, Any]) -> None:
+    _end(run, ExportStatus.FAILED, error=error)
+
+
+def _put_off(run: _Run, error: dict[str, Any]) -> None:
+    log.warning("export.put_off", attempt=run.lease.attempts, **error)
+    with run.runtime.database.begin() as connection:
+        exports.note_fault(connection, run.lease, error)
+
+
+def _end(run: _Run, status: ExportStatus, **values: Any) -> None:
+    with run.runtime.database.begin() as connection:
+        try:
+            exports.end_export(
+                connection, run.lease, to=status, reading=run.progress.reading, **values
+            )
+        except LeaseLost:
+            log.warning("export.lease_lost")
+            return
+    run.runtime.metrics.export_ended(status)
+    log.info("export.ended", status=status, **{k: v for k, v in values.items() if k == "error"})
