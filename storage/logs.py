@@ -38,6 +38,7 @@ def configure_logging(log_format: str) -> None:
     root.handlers = [h for h in root.handlers if not isinstance(h, _Stderr)] + [handler]
     root.setLevel(logging.INFO)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # logs whole URLs, signatures included
+    logging.getLogger("botocore.credentials").setLevel(logging.WARNING)  # says each time where from
 
 
 class _Stderr(logging.Handler):

@@ -41,3 +41,13 @@ def test_memory_does_not_grow_over_ten_thousand_images() -> None:
     resident = {int(number): size for number, size in answer["resident"].items()}
     assert answer["instances"] > 1000
     assert resident[10_000] < 1.05 * resident[1_000]
+
+
+@pytest.mark.timeout(3600)
+def test_memory_does_not_grow_and_nothing_is_left_while_workers_end_all_the_time() -> None:
+    answer = answer_of("restarts")
+    assert answer["counts"]["succeeded"] == answer["counts"]["total"] == 200_000
+    assert len(answer["ends"]) >= 4
+    assert answer["orphans"] == []
+    for name, (first_half, second_half) in answer["peak_mib"].items():
+        assert second_half < 1.1 * first_half + 5, name

@@ -71,6 +71,9 @@ class Crew:
     def run_shards(self, **settings: str) -> subprocess.Popen[bytes]:
         """A process that does what a bulk worker does with one message, and ends."""
         code = "from workers import shard_run, runtime; shard_run.run_shards(runtime.runtime())"
+        return self.run(code, **settings)
+
+    def run(self, code: str, **settings: str) -> subprocess.Popen[bytes]:
         return self._start("-c", code, settings=settings)
 
     def plan(self, job: Job) -> Job:

@@ -15,6 +15,7 @@ from domain.lifecycle import JobStatus
 from storage.jobs import Job
 from tests.integration.workers.crew import Crew, open_crew
 from tests.services import REPOSITORY, wait_until
+from workers import shard_run
 from workers.liveness import Liveness
 
 
@@ -83,6 +84,41 @@ def test_a_worker_whose_image_never_ends_is_ended_and_the_next_one_goes_on_at_on
     assert crew.run_shards().wait(60) == 0
     assert (crew.progress(job).succeeded, crew.progress(job).failed) == (3, 1)
     assert lost_slices(crew) == [4], "what was in flight is suspected"
+
+
+@pytest.mark.parametrize(
+    ("run", "step", "bell"),
+    [
+        ("planning_run.plan_job", "_plan_turn", "maskmill.plan_job"),
+        ("finish_run.finish_job", "_leave_results", "maskmill.finish_job"),
+    ],
+)
+def test_planning_and_finishing_that_stand_still_are_given_up_at_once(
+    crew: Crew, run: str, step: str, bell: str
+) -> None:
+    job = crew.workplace.submit({"type": "prefix", "uri": "null://10"})
+    if run.startswith("finish"):
+        crew.plan(job)
+        shard_run.run_shards(crew.workplace.runtime)
+    hanging = crew.run(
+        f"""
+import time
+from workers import finish_run, planning_run
+from workers.runtime import runtime
+{run.partition(".")[0]}.{step} = lambda *_, **__: time.sleep(600)
+{run}(runtime(), {job.id!r})
+""",
+        MASKMILL_STALL_SECONDS="0.6",
+    )
+    assert hanging.wait(60) == 1
+    assert ".stalled" in crew.log
+    with crew.workplace.runtime.database.begin() as connection:
+        is_free = connection.execute(
+            text("SELECT lease_expires_at <= now() FROM jobs")
+        ).scalar_one()
+        bells = connection.execute(text("SELECT task FROM outbox")).scalars().all()
+    assert is_free
+    assert bell in bells
 
 
 @dataclass

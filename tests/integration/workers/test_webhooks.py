@@ -4,8 +4,6 @@ import base64
 import hashlib
 import hmac
 import json
-import socket
-import struct
 import threading
 import time
 from collections import Counter
@@ -34,6 +32,7 @@ from tests.canary import Canary
 from tests.integration.storage.rows import add_key
 from tests.integration.storage.web_server import Page, Request, serving
 from tests.integration.workers.crew import open_crew
+from tests.integration.workers.webhook_receiver import Receiver, answering, endless, reset, silent
 from tests.services import wait_until
 from workers import webhooks
 from workers.webhooks import PER_HOST, WebhookSender
@@ -66,51 +65,6 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
         object_store=tmp_path.as_uri(),
         signing_secret=SecretStr(SIGNING_SECRET),
     )
-
-
-class Receiver:
-    """Keeps what comes; `pages` answer one call each, then all is well."""
-
-    def __init__(self, *pages: Page) -> None:
-        self.calls: list[tuple[dict[str, str], bytes]] = []
-        self.pages = list(pages)
-        self._lock = threading.Lock()
-
-    def __call__(self, request: Request) -> None:
-        body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
-        with self._lock:
-            self.calls.append(({k.lower(): v for k, v in request.headers.items()}, body))
-            page = self.pages.pop(0) if self.pages else _well
-        page(request)
-
-    @property
-    def ids(self) -> list[str]:
-        return [headers["webhook-id"] for headers, _ in list(self.calls)]
-
-
-def _well(request: Request) -> None:
-    request.answer(204)
-
-
-def _status(status: int, **headers: str) -> Page:
-    return lambda request: request.answer(status, b"no", **headers)
-
-
-def _reset(request: Request) -> None:
-    request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    request.connection.close()
-    request.hang_up()
-
-
-def _silent(request: Request) -> None:
-    request.server.over.wait(20)
-    request.hang_up()
-
-
-def _endless(request: Request) -> None:
-    request.send_response(200)
-    request.end_headers()
-    request.drip(b"x" * 1000, every_seconds=0.01, times=2000)
 
 
 @contextmanager
@@ -223,14 +177,14 @@ def test_a_failing_receiver_is_called_again_until_it_answers_well(
 ) -> None:
     """Each failure, its line in the log, and the same id and body every time."""
     failures: list[tuple[Page, int | None, str | None]] = [
-        (_status(500), 500, None),
-        (_status(302, Location=f"http://127.0.0.1:{canary.port}/"), 302, None),
-        (_reset, None, "unavailable"),
-        (_silent, None, "timeout"),
-        (_status(404), 404, None),
-        (_status(429, Retry_After="1"), 429, None),
+        (answering(500), 500, None),
+        (answering(302, Location=f"http://127.0.0.1:{canary.port}/"), 302, None),
+        (reset, None, "unavailable"),
+        (silent, None, "timeout"),
+        (answering(404), 404, None),
+        (answering(429, Retry_After="1"), 429, None),
     ]
-    receiver = Receiver(*(page for page, _, _ in failures), _status(201))
+    receiver = Receiver(*(page for page, _, _ in failures), answering(201))
     with serving(receiver) as server, sending(settings, server.host):
         announce(database, key_id, server.url)
         for number, (_, status, error) in enumerate(failures, start=1):
@@ -247,7 +201,7 @@ def test_a_failing_receiver_is_called_again_until_it_answers_well(
 def test_an_answer_that_never_ends_counts_by_its_status(
     database: Database, key_id: str, settings: Settings
 ) -> None:
-    with serving(Receiver(_endless)) as server, sending(settings, server.host):
+    with serving(Receiver(endless)) as server, sending(settings, server.host):
         announce(database, key_id, server.url)
         wait_until(has(database, last_status=200))
         assert row(database).delivered_at is not None
@@ -256,7 +210,7 @@ def test_an_answer_that_never_ends_counts_by_its_status(
 def test_pauses_grow_as_they_should_and_the_last_failure_gives_up(
     database: Database, key_id: str, settings: Settings
 ) -> None:
-    receiver = Receiver(*[_status(503)] * MAX_ATTEMPTS)
+    receiver = Receiver(*[answering(503)] * MAX_ATTEMPTS)
     with serving(receiver) as server, sending(settings, server.host):
         announce(database, key_id, server.url)
         for attempts in range(1, MAX_ATTEMPTS):
@@ -276,7 +230,7 @@ def test_pauses_grow_as_they_should_and_the_last_failure_gives_up(
 def test_a_receiver_that_is_gone_is_not_called_again(
     database: Database, key_id: str, settings: Settings
 ) -> None:
-    receiver = Receiver(_status(410))
+    receiver = Receiver(answering(410))
     with serving(receiver) as server, sending(settings, server.host):
         announce(database, key_id, server.url)
         wait_until(has(database, last_status=410, next_attempt_at=None))
@@ -360,7 +314,7 @@ def test_several_senders_send_each_call_once_and_few_at_a_time_to_one_host(
 def test_a_slow_receiver_does_not_hold_up_others(
     database: Database, key_id: str, settings: Settings
 ) -> None:
-    slow, quick = Receiver(*[_silent] * 9), Receiver()
+    slow, quick = Receiver(*[silent] * 9), Receiver()
     with serving(slow) as slow_server, serving(quick) as quick_server:
         for _ in range(9):
             announce(database, key_id, slow_server.url)
@@ -408,7 +362,7 @@ def test_a_sender_that_is_killed_while_it_sends_is_followed_by_another(
     tmp_path: Path,
 ) -> None:
     """The sender is a dispatcher as it runs in production."""
-    receiver = Receiver(_silent)
+    receiver = Receiver(silent)
     with (
         serving(receiver) as server,
         open_crew(database_url, broker_url, tmp_path) as crew,
