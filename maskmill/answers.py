@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from domain.documents import JobPromptDocument
-from domain.lifecycle import TERMINAL_JOB, JobStatus
+from domain.lifecycle import TERMINAL_EXPORT, TERMINAL_JOB, ExportStatus, JobStatus
 from domain.result_manifest import ResultFile
 
 
@@ -117,6 +117,67 @@ class LinkedPart(Answer):
     images: LinkedFile
     first_image_index: int
     image_count: int
+
+
+class ExportProgress(Answer):
+    """Some formats read the result more than once: `images_read` begins anew with each pass."""
+
+    pass_number: int
+    images_read: int
+    images_total: int | None
+
+
+class Loss(Answer):
+    """What polygons lost against the masks, as the format's reader draws them."""
+
+    instances: int
+    mean_iou: float
+    worst_iou: float
+    holes: int
+    parts: int
+    dropped: int
+
+
+class ExportReport(Answer):
+    images: int
+    instances: int
+    loss: Loss | None
+
+
+class ExportFile(Answer):
+    """`url` works for a while, without credentials."""
+
+    name: str
+    sha256: str
+    bytes: int
+    url: str
+
+
+class ExportError(Answer):
+    code: str
+    message: str
+
+
+class Export(Answer):
+    """`files` are null in lists, and until it has succeeded."""
+
+    id: str
+    job_id: str
+    status: ExportStatus
+    partial: bool
+    options: dict[str, Any]
+    progress: ExportProgress
+    report: ExportReport | None
+    files: list[ExportFile] | None
+    error: ExportError | None
+    created_at: datetime
+    running_at: datetime | None
+    finished_at: datetime | None
+    cancel_requested_at: datetime | None
+
+    @property
+    def ended(self) -> bool:
+        return self.status in TERMINAL_EXPORT
 
 
 class ImageAnnotations(Answer):

@@ -1,7 +1,6 @@
 """The service from Python, typed: `from maskmill import Client`."""
 
 import os
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +11,14 @@ from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 from domain.documents import JobPromptDocument
-from domain.file_kinds import is_image_path, is_manifest_name
+from domain.exports import ExportOptions
 from domain.result_manifest import ResultManifest
 from maskmill.answers import (
     Answer,
     Dataset,
     Delivery,
     Event,
+    Export,
     FailedImage,
     ImageAnnotations,
     Job,
@@ -34,7 +34,10 @@ from maskmill.connection import (
     MaskmillError,
     ServiceUnreachableError,
 )
+from maskmill.export_folder import ByteProgress, write_export_folder
 from maskmill.following import follow
+from maskmill.job_sources import dataset_source, image_names, s3_source
+from maskmill.waiting import wait_until_ended
 
 __all__ = ["ApiError", "Client", "Job", "MaskmillError", "ServiceUnreachableError"]
 
@@ -173,26 +176,13 @@ class Client:
 
         A service that does not answer for a minute (a restart, a deploy) is waited for.
         """
-        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        while True:
-            job = self._get_patiently(job_id)
-            if on_progress:
-                on_progress(job)
-            if job.ended:
-                return job
-            if deadline is not None and time.monotonic() > deadline:
-                raise TimeoutError(f"{job_id} is still {job.status} after {timeout_seconds} s")
-            time.sleep(poll_seconds)
-
-    def _get_patiently(self, job_id: str) -> Job:
-        patience_ends = time.monotonic() + _PATIENCE_SECONDS
-        while True:
-            try:
-                return self.get_job(job_id)
-            except ServiceUnreachableError:
-                if time.monotonic() > patience_ends:
-                    raise
-                time.sleep(1)
+        return wait_until_ended(
+            lambda: self.get_job(job_id),
+            on_progress,
+            poll_seconds=poll_seconds,
+            timeout_seconds=timeout_seconds,
+            patience_seconds=_PATIENCE_SECONDS,
+        )
 
     def events(self, job_id: str) -> Iterator[Event]:
         return self._pages(Event, f"/v1/jobs/{_segment(job_id)}/events")
@@ -244,6 +234,78 @@ class Client:
     ) -> ImageAnnotations:
         path = f"/v1/jobs/{_segment(job_id)}/images/{image_index}/annotations"
         return self._get(ImageAnnotations, path, min_score=min_score)
+
+    # Exports
+
+    def create_export(
+        self,
+        job_id: str,
+        options: ExportOptions | Mapping[str, Any],
+        *,
+        partial: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Export:
+        """Show a result in another way, in the format of another tool: `{"format": "yolo"}` at
+        least. The same options on the same result are the same export. `partial` takes what is
+        labelled so far of a job that still runs."""
+        chosen = ExportOptions.model_validate(options)
+        body = {**chosen.model_dump(mode="json", exclude_unset=True), "partial": partial}
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        path = _exports(job_id)
+        return Export.model_validate(
+            self._connection.json("POST", path, json=body, headers=headers)
+        )
+
+    def get_export(self, job_id: str, export_id: str) -> Export:
+        return self._get(Export, _exports(job_id, export_id))
+
+    def iter_exports(self, job_id: str) -> Iterator[Export]:
+        """Newest first, without their files."""
+        return self._pages(Export, _exports(job_id))
+
+    def cancel_export(self, job_id: str, export_id: str) -> Export:
+        path = f"{_exports(job_id, export_id)}/cancel"
+        return Export.model_validate(self._connection.json("POST", path))
+
+    def delete_export(self, job_id: str, export_id: str) -> None:
+        self._connection.json("DELETE", _exports(job_id, export_id))
+
+    def wait_export(
+        self,
+        job_id: str,
+        export_id: str,
+        on_progress: Callable[[Export], None] | None = None,
+        *,
+        poll_seconds: float = 0.5,
+        timeout_seconds: float | None = None,
+    ) -> Export:
+        """As `wait`."""
+        return wait_until_ended(
+            lambda: self.get_export(job_id, export_id),
+            on_progress,
+            poll_seconds=poll_seconds,
+            timeout_seconds=timeout_seconds,
+            patience_seconds=_PATIENCE_SECONDS,
+        )
+
+    def download_export(
+        self,
+        job_id: str,
+        export_id: str,
+        folder: Path,
+        *,
+        unpack: bool = True,
+        on_bytes: ByteProgress | None = None,
+    ) -> Export:
+        """The files of an export that has succeeded, ZIP archives unpacked. Called again it goes
+        on where it was stopped. Raises `DamagedFile` and `FolderInUse`."""
+
+        def look() -> Export:
+            return self.get_export(job_id, export_id)
+
+        return write_export_folder(
+            folder, look, self._connection.fetch, unpack=unpack, on_bytes=on_bytes
+        )
 
     # Datasets
 
@@ -318,27 +380,15 @@ class Client:
                 return
 
 
-def s3_source(uri: str) -> dict[str, str]:
-    """A manifest by its suffix, else a prefix."""
-    return {"type": "manifest" if is_manifest_name(uri) else "prefix", "uri": uri}
-
-
-def dataset_source(dataset_id: str, *, manifest: str | None = None) -> dict[str, str]:
-    source = {"type": "dataset", "id": dataset_id}
-    return source if manifest is None else {**source, "manifest": manifest}
-
-
-def image_names(folder: Path) -> list[str]:
-    """Images of a folder and the folders in it, relative, in order; hidden ones are left out."""
-    paths = (path for path in folder.rglob("*") if path.is_file())
-    names = (path.relative_to(folder).as_posix() for path in paths)
-    return sorted(name for name in names if is_image_path(name))
-
-
 def _prompt(prompt: JobPromptDocument | str) -> dict[str, Any]:
     if isinstance(prompt, str):
         return {"text": prompt}
     return prompt.model_dump(exclude_none=True)
+
+
+def _exports(job_id: str, export_id: str | None = None) -> str:
+    path = f"/v1/jobs/{_segment(job_id)}/exports"
+    return path if export_id is None else f"{path}/{_segment(export_id)}"
 
 
 def _segment(value: str) -> str:

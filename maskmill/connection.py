@@ -1,8 +1,9 @@
 """HTTP to the service: one place for addresses, keys, retries and errors."""
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any, TypeGuard
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ ATTEMPTS = 6
 _LONGEST_PAUSE_SECONDS = 5.0
 _LONGEST_LIMIT_SECONDS = 60.0  # of what a 429 may ask for
 _SILENCE_SECONDS = 45.0  # streams are kept alive every 15 s
+_CHUNK_BYTES = 2**20
 _TRANSIENT = frozenset({502, 503, 504})
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
@@ -59,7 +61,7 @@ class Connection:
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._http = httpx.Client(
             timeout=timeout_seconds,
-            trust_env=not _is_this_machine(url),  # a proxy cannot reach our own machine
+            trust_env=not is_this_machine(url),  # a proxy cannot reach our own machine
             headers={"User-Agent": "maskmill"},
         )
 
@@ -73,7 +75,8 @@ class Connection:
         def send() -> httpx.Response:
             return self._http.request(method, self.url + path, headers=headers, **options)
 
-        return self._answer(send, repeatable=repeatable).json()
+        answer = self._answer(send, repeatable=repeatable)
+        return answer.json() if answer.content else None
 
     def put(self, path: str, file: IO[bytes]) -> Any:
         def send() -> httpx.Response:
@@ -101,6 +104,25 @@ class Connection:
 
     def download(self, url: str) -> bytes:
         return self._answer(lambda: self._http.get(url), repeatable=True).content
+
+    def fetch(self, url: str, path: Path, *, on_bytes: Callable[[int], None]) -> None:
+        """Write what is behind a link to `path`, after what lies there already: where a connection
+        breaks it goes on. `on_bytes` is told how much there is."""
+
+        def send() -> httpx.Response:
+            start = path.stat().st_size if path.exists() else 0
+            headers = {"Range": f"bytes={start}-"} if start else {}
+            with self._http.stream("GET", url, headers=headers) as response:
+                if not response.is_success:
+                    response.read()
+                    return response
+                with path.open("ab" if response.status_code == 206 else "wb") as out:
+                    for chunk in response.iter_bytes(_CHUNK_BYTES):
+                        out.write(chunk)
+                        on_bytes(out.tell())
+            return response
+
+        self._answer(send, repeatable=True)
 
     def _answer(self, send: Any, *, repeatable: bool) -> httpx.Response:
         def attempt() -> httpx.Response:
@@ -161,7 +183,7 @@ def _api_error(response: httpx.Response) -> ApiError:
     return ApiError(status, code, detail, problem=problem, retry_after_seconds=seconds)
 
 
-def _is_this_machine(url: str) -> bool:
+def is_this_machine(url: str) -> bool:
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback

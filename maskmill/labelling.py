@@ -16,10 +16,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from domain.documents import IMAGE_FIELDS, JobPromptDocument
 from domain.file_kinds import is_manifest_name
-from maskmill.client import ApiError, Client, Job, dataset_source, s3_source
+from maskmill.client import ApiError, Client, Job
 from maskmill.embedded import EmbeddedStack, StackOptions
 from maskmill.engine_choice import Engine, Precision, engine_environment
 from maskmill.job_results import JobResults
+from maskmill.job_sources import dataset_source, s3_source
 from maskmill.result_folder import ReadImage, ResultFolder, write_result_folder
 
 _BUCKET = re.compile(rb"s3://([a-z0-9][a-z0-9._-]{1,62})")

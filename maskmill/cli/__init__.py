@@ -25,6 +25,8 @@ COMMANDS = {
     "retry": ("jobs", "retry", "Run the failed images of a job again, and no others."),
     "priority": ("jobs", "priority", "Move a job before or behind others."),
     "results": ("results", "results", "Download a job's results."),
+    "export": ("exports", "export", "Download a job's result in the format of another tool."),
+    "exports": ("exports", "exports", "List the exports of a job, newest first."),
     "errors": ("results", "errors", "List the images that could not be labelled."),
     "keys": ("keys", "app", "Make, list and revoke API keys (admin keys only)."),
     "doctor": ("doctor", "doctor", "Check all that a service on this machine needs."),

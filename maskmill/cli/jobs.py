@@ -38,7 +38,7 @@ def jobs(
         images = f"{job.counts.succeeded:,} of {job.counts.total:,}"
         failed = f"{job.counts.failed:,}"
         name = Text(printable(job.name or ""))  # not str: that may hold markup
-        table.add_row(job.id, name, job.status, images, failed, _time(job.created_at))
+        table.add_row(job.id, name, job.status, images, failed, time_of(job.created_at))
     Console().print(table)
 
 
@@ -170,9 +170,9 @@ def _facts(job: "Job") -> list[tuple[str, str]]:
         ("prompts", prompts or "those of the manifest"),
         ("model", f"{job.model}, floor {job.floor:g}"),
         ("output", job.output or "kept by the service"),
-        *((name, _time(time)) for name, time in times.items() if time),
+        *((name, time_of(time)) for name, time in times.items() if time),
     ]
 
 
-def _time(time: datetime) -> str:
+def time_of(time: datetime) -> str:
     return time.astimezone().strftime("%Y-%m-%d %H:%M:%S")

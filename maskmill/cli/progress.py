@@ -4,11 +4,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TransferSpeedColumn,
+)
 
 from domain.printable import printable
-from maskmill.answers import Job
+from maskmill.answers import Export, Job
 from maskmill.client import Client, FileProgress
+from maskmill.export_folder import ByteProgress
 
 
 def watch_job(client: Client, job_id: str) -> Job:
@@ -42,6 +49,47 @@ def file_bar(verb: str) -> Iterator[FileProgress]:
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.completed:,.0f} of {task.total:,.0f} files"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(verb, total=0)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def watch_export(client: Client, export: Export) -> Export:
+    """Show an export's progress until it has ended. Ctrl-C raises, and does not end the export."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[images]}"))
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=None, images="")
+
+        def show(found: Export) -> None:
+            read = found.progress
+            progress.update(
+                task,
+                description=str(found.status),
+                completed=read.images_read,
+                total=read.images_total,
+                images=_images_read(found),
+            )
+
+        return client.wait_export(export.job_id, export.id, show)
+
+
+def _images_read(export: Export) -> str:
+    read = export.progress
+    if read.images_total is None:
+        return ""
+    again = f", pass {read.pass_number}" if read.pass_number > 1 else ""
+    return f"{read.images_read:,} of {read.images_total:,} images{again}"
+
+
+@contextmanager
+def byte_bar(verb: str) -> Iterator[ByteProgress]:
+    """Call what it yields with (bytes here, bytes in all)."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(verb, total=0)

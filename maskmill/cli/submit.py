@@ -72,7 +72,7 @@ def _upload(client: Any, source: str, name: str | None) -> dict[str, str]:
     """A dataset made of a folder's images, or of a manifest and the images it names."""
     from domain.file_kinds import is_manifest_name
     from maskmill.cli.progress import file_bar
-    from maskmill.client import dataset_source, image_names
+    from maskmill.job_sources import dataset_source, image_names
     from maskmill.local_manifest import local_images
 
     path = Path(source)

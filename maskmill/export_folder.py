@@ -1,0 +1,171 @@
+"""An export's files in a folder: checked, unpacked, and gone on with where that was stopped."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+from zipfile import ZipFile
+
+from maskmill.answers import Export, ExportFile
+from maskmill.connection import ApiError, MaskmillError
+
+STATE = ".maskmill-export.json"  # which export lies here, and which archives are unpacked
+_CHUNK_BYTES = 2**20
+
+ByteProgress = Callable[[int, int], None]
+"""Called with (bytes here, bytes in all)."""
+
+
+class Fetch(Protocol):
+    """As `maskmill.connection.Connection.fetch`."""
+
+    def __call__(self, url: str, path: Path, *, on_bytes: Callable[[int], None]) -> None: ...
+
+
+class DamagedFile(MaskmillError):
+    """What came is not what the service wrote."""
+
+
+class FolderInUse(MaskmillError):
+    """Another export lies in the folder: their files must not mix."""
+
+
+class NoFiles(MaskmillError):
+    """The export has not succeeded, so there is nothing to download."""
+
+
+def write_export_folder(
+    folder: Path,
+    look: Callable[[], Export],
+    fetch: Fetch,
+    *,
+    unpack: bool = True,
+    on_bytes: ByteProgress | None = None,
+) -> Export:
+    """Have all files of the export in `folder`, and return it. Those that are there and have their
+    SHA-256 are not fetched again, nor are archives that were unpacked. `look` asks for the export:
+    its links expire."""
+    export = look()
+    if export.files is None:
+        raise NoFiles(f"{export.id} has {export.status}: it has no files")
+    folder.mkdir(parents=True, exist_ok=True)
+    _Folder(folder, export, _State.read(folder, export.id), look, fetch).write(
+        unpack=unpack, report=on_bytes or (lambda _done, _total: None)
+    )
+    return export
+
+
+@dataclass(slots=True)
+class _State:
+    path: Path
+    export_id: str
+    unpacked: dict[str, str] = field(default_factory=dict)  # SHA-256 of archives by name
+
+    @classmethod
+    def read(cls, folder: Path, export_id: str) -> "_State":
+        path = folder / STATE
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            state = cls(path, str(found["export_id"]), dict(found["unpacked"]))
+        except FileNotFoundError:
+            state = cls(path, export_id)
+            state.write()
+        except (ValueError, KeyError, TypeError) as error:
+            raise FolderInUse(f"{path} cannot be read: choose another folder") from error
+        if state.export_id != export_id:
+            raise FolderInUse(f"{folder} holds {state.export_id}: choose another folder")
+        return state
+
+    def write(self) -> None:
+        """In one step."""
+        content = {"export_id": self.export_id, "unpacked": self.unpacked}
+        temporary = self.path.with_suffix(".partial")
+        temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
+        temporary.replace(self.path)
+
+
+@dataclass(slots=True)
+class _Folder:
+    folder: Path
+    export: Export
+    state: _State
+    look: Callable[[], Export]
+    fetch: Fetch
+
+    def write(self, *, unpack: bool, report: ByteProgress) -> None:
+        files = self.export.files or []
+        done, total = 0, sum(file.bytes for file in files)
+        report(0, total)
+        for number, file in enumerate(files):
+            self._have(number, file, unpack, partial(_report_more, report, done, total))
+            done += file.bytes
+            report(done, total)
+
+    def _have(
+        self, number: int, file: ExportFile, unpack: bool, on_bytes: Callable[[int], None]
+    ) -> None:
+        if unpack and file.name.endswith(".zip"):
+            if self.state.unpacked.get(file.name) != file.sha256:
+                self._unpack(file, self._fetched(number, file, on_bytes))
+            return
+        path = self._path(file.name)
+        if not (path.is_file() and _sha256(path) == file.sha256):
+            fetched = self._fetched(number, file, on_bytes)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fetched.replace(path)
+
+    def _unpack(self, file: ExportFile, archive: Path) -> None:
+        """`ZipFile` keeps every member within the folder, whatever its name says."""
+        with ZipFile(archive) as zipped:
+            zipped.extractall(self.folder)
+        self.state.unpacked[file.name] = file.sha256
+        self.state.write()
+        archive.unlink()
+
+    def _path(self, name: str) -> Path:
+        plain = PurePosixPath(name)
+        if plain.is_absolute() or ".." in plain.parts or "\\" in name:
+            raise DamagedFile(f"{name!r} is no name for a file of an export")
+        return self.folder / plain
+
+    def _fetched(self, number: int, file: ExportFile, on_bytes: Callable[[int], None]) -> Path:
+        """Named by its content, so that what was fetched of it before is gone on with."""
+        path = self.folder / f".{file.sha256}.partial"
+        if path.exists() and path.stat().st_size >= file.bytes and _sha256(path) != file.sha256:
+            path.unlink()
+        if not path.exists() or path.stat().st_size < file.bytes:
+            self._fetch_with_fresh_link(number, path, on_bytes)
+        if _sha256(path) != file.sha256:
+            path.unlink()
+            raise DamagedFile(f"{file.name} does not have the SHA-256 that the service wrote")
+        return path
+
+    def _fetch_with_fresh_link(
+        self, number: int, path: Path, on_bytes: Callable[[int], None]
+    ) -> None:
+        try:
+            self.fetch(self._url(number), path, on_bytes=on_bytes)
+        except ApiError as error:
+            if error.status != 403:
+                raise
+            self.export = self.look()
+            self.fetch(self._url(number), path, on_bytes=on_bytes)
+
+    def _url(self, number: int) -> str:
+        assert self.export.files is not None  # what has succeeded keeps its files
+        return self.export.files[number].url
+
+
+def _report_more(report: ByteProgress, before: int, total: int, count: int) -> None:
+    report(before + count, total)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
