@@ -139,6 +139,9 @@ def _run(run: _Run) -> None:
         _put_off(run, {"code": "store_unavailable", "message": str(error)})
     except StoreError as error:
         _fail(run, {"code": "store_refused", "message": str(error)})
+    except ValueError as error:  # a format that cannot hold it, or a fault of ours: it would again
+        log.exception("export.impossible")
+        _fail(run, {"code": "export_failed", "message": str(error)})
     except Exception as error:
         log.exception("export.interrupted", attempt=run.lease.attempts)
         _put_off(run, {"code": "export_failed", "message": f"{type(error).__name__}: {error}"})
