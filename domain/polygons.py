@@ -14,11 +14,14 @@ from pycocotools import mask as coco
 from domain.annotations import Rle
 from domain.exports import PolygonLoss
 from domain.rle import Box, empty_mask, unroll
+from domain.simplification import simplified
 
 # Of the pixels around a corner, as 1 + 2 + 4 + 8 for north-west, south-west, north-east,
 # south-east: how often outlines turn there.
 _TURNS = np.array([0, 1, 1, 0, 1, 0, 2, 1, 1, 2, 0, 1, 0, 1, 1, 0], np.uint8)
-_MAIN_DIAGONAL, _OTHER_DIAGONAL = 9, 6
+_MAIN_DIAGONAL = 9
+
+_CORNERS_COMPARED = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,39 +40,33 @@ def outlines(mask: Rle, box: Box, *, tolerance: float) -> list[Outline]:
     x, y, width, height = map(int, box)
     if not (width and height):
         return []
-    corner = np.array([x, y])
-    return [
-        Outline(
-            corner + _simplified(exterior, tolerance),
-            tuple(corner + _simplified(hole, tolerance) for hole in holes),
-        )
-        for exterior, *holes in _parts(unroll(mask, box))
-    ]
+    rings, part_of = _rings(unroll(mask, box))
+    if tolerance and rings:
+        rings = simplified(rings, tolerance)
+    parts: dict[int, list[np.ndarray]] = {}
+    for part, ring in zip(part_of, rings, strict=True):
+        parts.setdefault(part, []).append(ring + np.array([x, y], float))
+    return [Outline(exterior, tuple(holes)) for exterior, *holes in parts.values()]
 
 
-def _parts(pixels: np.ndarray) -> list[list[np.ndarray]]:
-    """The rings of each connected part, the exterior first, in corners of `pixels`, int32."""
+def _rings(pixels: np.ndarray) -> tuple[list[np.ndarray], list[int]]:
+    """All outlines, N x 2 int32 corners of `pixels`, and the number of the part that each belongs
+    to, an exterior before its holes. The part lies to the right of their way, as y points down.
+
+    Of the corners in a row the first and second are ends of an edge, the third and fourth, and so
+    on; and in a column.
+    """
     padded = np.pad(pixels, 1)
     _, labels = cv2.connectedComponents(padded, connectivity=4)
-    parts: dict[int, list[np.ndarray]] = {}
-    for ring in _rings(padded, labels):
-        x, y = ring[0]
-        inside, above = labels[y + 1, x + 1], labels[y, x + 1]
-        parts.setdefault(int(inside or above), []).append(ring)
-    return list(parts.values())
-
-
-def _rings(padded: np.ndarray, labels: np.ndarray) -> Iterator[np.ndarray]:
-    """All outlines by their top left corners, row by row; to the right from there.
-
-    In a row of corners the first and second are ends of an edge, and so on; and in a column.
-    """
-    corners, below = _corners(padded, labels)
-    across = np.lexsort((below, corners[:, 1], corners[:, 0])).reshape(-1, 2)
+    corners, lower = _corners(padded, labels)
+    down = np.lexsort((lower, corners[:, 1], corners[:, 0])).reshape(-1, 2)
     along = np.empty(len(corners), int)
-    along[across] = across[:, ::-1]
-    for ring in _cycles(along.tolist()):
-        yield corners[ring]
+    along[down] = down[:, ::-1]
+    rings = [corners[ring] for ring in _cycles(along.tolist())]
+    x, y = np.array([ring[0] for ring in rings], int).reshape(-1, 2).T
+    inside, above = labels[y + 1, x + 1], labels[y, x + 1]
+    turned = [ring if part else ring[::-1] for ring, part in zip(rings, inside, strict=True)]
+    return turned, np.where(inside, inside, above).tolist()
 
 
 def _corners(padded: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -82,16 +79,16 @@ def _corners(padded: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nda
     """
     pairs = padded[:-1] + 2 * padded[1:]
     around = pairs[:, :-1] + 4 * pairs[:, 1:]
-    turns = _TURNS[around]
-    rows, columns = np.nonzero(turns)
-    times = turns[rows, columns]
-    codes = around[rows, columns]
+    places = np.flatnonzero(_TURNS[around])
+    rows, columns = np.divmod(places, around.shape[1])
+    codes = around.ravel()[places]
     one_part = np.where(
         codes == _MAIN_DIAGONAL,
         labels[rows, columns] == labels[rows + 1, columns + 1],
         labels[rows + 1, columns] == labels[rows, columns + 1],
     )
     left_is_upper = (codes == _MAIN_DIAGONAL) != one_part
+    times = _TURNS[codes]
     corners = np.repeat(np.stack([columns, rows], axis=1).astype(np.int32), times, axis=0)
     second = np.zeros(len(corners), bool)
     second[1:] = (corners[1:] == corners[:-1]).all(axis=1)
@@ -113,60 +110,60 @@ def _cycles(along: list[int]) -> Iterator[list[int]]:
         yield ring
 
 
-def _simplified(ring: np.ndarray, tolerance: float) -> np.ndarray:
-    if not tolerance:
-        return ring.astype(float)
-    simple = cv2.approxPolyDP(ring, tolerance, closed=True)[:, 0]
-    return (simple if len(simple) > 2 else ring).astype(float)
-
-
 def without_holes(outline: Outline) -> np.ndarray:
-    """One ring: each hole is cut in by a bridge to the left, there and back."""
+    """One ring: each hole is cut in by a bridge to what is next on its left, there and back, which
+    crosses nothing."""
     ring = outline.exterior
-    for hole in sorted(outline.holes, key=lambda hole: tuple(_leftmost(hole)[1])):
-        start, corner = _leftmost(hole)
-        place, landing = _left_of(corner, ring)
-        ring = _spliced(ring, place, landing, np.roll(hole, -start, axis=0))
+    for hole in sorted(map(_from_leftmost, outline.holes), key=lambda hole: tuple(hole[0])):
+        place, landing = _next_on_the_left(hole[0], ring)
+        ring = _joined(ring, place, landing, hole)
     return ring
 
 
-def _leftmost(ring: np.ndarray) -> tuple[int, np.ndarray]:
-    """The topmost of the leftmost corners, with its place."""
-    place = int(np.lexsort((ring[:, 1], ring[:, 0]))[0])
-    return place, ring[place]
+def _from_leftmost(ring: np.ndarray) -> np.ndarray:
+    """From the topmost of the leftmost corners on."""
+    return np.roll(ring, -np.lexsort((ring[:, 1], ring[:, 0]))[0], axis=0)
 
 
-def _left_of(corner: np.ndarray, ring: np.ndarray) -> tuple[int, np.ndarray]:
-    """The first point of the ring to the left of `corner`, and the place before it."""
-    x, y = corner
-    ends = np.roll(ring, -1, axis=0)
-    low, high = np.minimum(ring[:, 1], ends[:, 1]), np.maximum(ring[:, 1], ends[:, 1])
-    (met,) = np.nonzero((low <= y) & (y <= high) & (low < high))
+def _next_on_the_left(corner: np.ndarray, ring: np.ndarray) -> tuple[int, np.ndarray]:
+    """The point of the ring, and the place of the corner before it."""
+    (x, y), ends = corner, np.roll(ring, -1, axis=0)
+    above, below = np.minimum(ring[:, 1], ends[:, 1]), np.maximum(ring[:, 1], ends[:, 1])
+    (met,) = ((above <= y) & (y <= below) & (above < below)).nonzero()
     (x0, y0), (x1, y1) = ring[met].T, ends[met].T
     at = x0 + (y - y0) / (y1 - y0) * (x1 - x0)
     at[at > x] = -np.inf
-    nearest = int(at.argmax())
+    nearest = at.argmax()
     return int(met[nearest]), np.array([at[nearest], y])
 
 
-def _spliced(ring: np.ndarray, place: int, landing: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """`ring` up to `landing`, which lies on the edge from `place` on, then around `other` from its
-    first corner, and back."""
-    return np.concatenate(
-        [ring[: place + 1], [landing], other, other[:1], [landing], ring[place + 1 :]]
-    )
-
-
 def one_ring(parts: Sequence[Outline]) -> np.ndarray:
-    """One ring for all parts, without holes: each is joined with what is nearest of those before
-    by a bridge, there and back. Filled by the even-odd rule, bridges have no area."""
-    rings = sorted(map(without_holes, parts), key=lambda ring: tuple(_leftmost(ring)[1]))
-    whole = rings[0]
-    for ring in rings[1:]:
-        apart = np.square(whole[:, None] - ring).sum(axis=2)
-        place, start = np.unravel_index(apart.argmin(), apart.shape)
-        whole = _spliced(whole, int(place), whole[place], np.roll(ring, -start, axis=0))
-    return whole
+    """One ring for at least one part, without holes: each part is joined to the nearest corner of
+    those before by a bridge, there and back. Filled by the even-odd rule, bridges have no area."""
+    first, *others = map(without_holes, parts)
+    for ring in others:
+        place, start = _nearest(first, ring)
+        first = _joined(first, place, first[place], np.roll(ring, -start, axis=0))
+    return first
+
+
+def _nearest(one: np.ndarray, other: np.ndarray) -> tuple[int, int]:
+    """The places of the corners that are nearest to each other. Of a ring with many corners some
+    are looked at, at even distances."""
+    step = 1 + len(other) // _CORNERS_COMPARED
+    some = other[::step]
+    squares = (one * one).sum(axis=1)[:, None] + (some * some).sum(axis=1)
+    place, number = divmod(int((squares - 2 * one @ some.T).argmin()), len(some))
+    return place, number * step
+
+
+def _joined(ring: np.ndarray, place: int, landing: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """`ring` up to `landing`, which lies on its side from `place` on, then around `other` from its
+    first corner, and back."""
+    here = landing[None]
+    joined = np.concatenate([ring[: place + 1], here, other, other[:1], here, ring[place + 1 :]])
+    moves = (joined != np.roll(joined, 1, axis=0)).any(axis=1)
+    return np.compress(moves, joined, axis=0)
 
 
 def coco_drawn(rings: Sequence[np.ndarray], size: tuple[int, int]) -> Rle:
