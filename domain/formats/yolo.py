@@ -1,0 +1,154 @@
+"""Ultralytics YOLO segmentation (docs.ultralytics.com/datasets/segment): instances a line each.
+
+The reader finds the labels of images/train/a/b.jpg in labels/train/a/b.txt. It holds one polygon
+for an instance, cuts its corners off to whole pixels, and draws these with all pixels on the
+outline (polygon2mask in ultralytics/data/utils.py). So the rings here keep a little inside the
+edges of the mask's pixels: cut off, they run through its outermost pixels; uncut they have its box.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from domain.annotations import Rle
+from domain.exports import ExportCounts, ExportInfo, ExportSource, ShownImage, ShownInstance, Sink
+from domain.formats.archives import Archive, archive, note_of
+from domain.formats.image_paths import ImageList, ImagePaths
+from domain.formats.sharding import in_files
+from domain.polygons import LossMeter, Outline, one_ring, outlines
+from domain.rle import empty_mask, roll, unroll
+
+_IMAGES = "images/train/"
+_INSIDE = 0.05  # pixels; 6 digits keep it apart from the edge up to 50,000 pixels
+_DIGITS = 6
+
+
+def write_yolo(source: ExportSource, sink: Sink) -> ExportCounts:
+    """data.yaml, and labels-00000.zip for every IMAGES_PER_FILE images. Where the images are to
+    lie, if not at their own names, is listed in each archive."""
+    writing = _Writing(source.info)
+    for number, shard in enumerate(in_files(source.shown())):
+        name = f"labels-{number:05}.zip"
+        with archive(sink, name, source.info) as opened:
+            writing.write(opened, name, shard)
+    with sink.file("data.yaml") as out:
+        out.write(_description(source.info).encode())
+    return ExportCounts(writing.images, writing.instances, writing.loss.loss())
+
+
+def label_path(image_path: str) -> str:
+    """As img2label_paths in ultralytics/data/utils.py: the last `/images/` of the path becomes
+    `/labels/`, and the suffix `.txt`."""
+    changed = "/labels/".join(f"/{image_path}".rsplit("/images/", 1))
+    return changed.rsplit(".", 1)[0].removeprefix("/") + ".txt"
+
+
+class _Writing:
+    def __init__(self, info: ExportInfo) -> None:
+        self.images = self.instances = 0
+        self.loss = LossMeter()
+        self._tolerance = info.options.polygon_tolerance
+        self._paths = ImagePaths(lambda path: label_path(_image_path(path)))
+
+    def write(self, opened: Archive, name: str, images: Iterator[ShownImage]) -> None:
+        listed = ImageList()
+        for image in images:
+            path = _image_path(self._paths.place(image))
+            opened.add(label_path(path), "".join(self._lines(image)).encode())
+            listed.append(image, path)
+            self.images += 1
+        opened.add(note_of(name, ".csv"), listed.content())
+
+    def _lines(self, image: ShownImage) -> Iterator[str]:
+        for instance in image.instances:
+            found = _inner_outlines(instance, tolerance=self._tolerance)
+            numbers = _normalised(one_ring(found), image) if found else None
+            drawn = None if numbers is None else _drawn(numbers, instance, image)
+            holes = sum(len(outline.holes) for outline in found)
+            mask = _cropped(instance)
+            self.loss.add(mask, drawn, holes=holes, parts=len(found) - 1)
+            if numbers is not None:
+                self.instances += 1
+                yield f"{instance.class_id} {_text(numbers)}\n"
+
+
+def _image_path(path: str) -> str:
+    """The reader looks at files with the suffix of an image only."""
+    has_suffix = "." in path.rsplit("/", 1)[-1]
+    return _IMAGES + (path if has_suffix else f"{path}.jpg")
+
+
+def _inner_outlines(instance: ShownInstance, *, tolerance: float) -> list[Outline]:
+    exact = outlines(instance.mask, instance.box, tolerance=0)
+    return [
+        Outline(
+            _simplified(_inner(part.exterior, side=1), tolerance),
+            tuple(_simplified(_inner(hole, side=-1), tolerance) for hole in part.holes),
+        )
+        for part in exact
+    ]
+
+
+def _inner(ring: np.ndarray, *, side: Literal[1, -1]) -> np.ndarray:
+    """The ring moved into the mask, which lies within (1) or around it (-1). Its edges must be
+    horizontal and vertical in turn."""
+    edges = np.sign(np.roll(ring, -1, axis=0) - ring)
+    along = edges + np.roll(edges, 1, axis=0)  # of the edges that meet in a corner
+    inwards = np.stack([-along[:, 1], along[:, 0]], axis=1) * np.sign(_doubled_area(ring))
+    moved: np.ndarray = ring + _INSIDE * side * inwards
+    return moved
+
+
+def _doubled_area(ring: np.ndarray) -> float:
+    """Positive where the next corners lie clockwise as the image is seen."""
+    x, y = ring.T
+    return float(x @ np.roll(y, -1) - y @ np.roll(x, -1))
+
+
+def _simplified(ring: np.ndarray, tolerance: float) -> np.ndarray:
+    if not tolerance:
+        return ring
+    simple = cv2.approxPolyDP(ring.astype(np.float32), tolerance, closed=True)[:, 0]
+    return simple.astype(float) if len(simple) > 2 else ring
+
+
+def _normalised(ring: np.ndarray, image: ShownImage) -> np.ndarray:
+    """As it is written: N x 2 of the image's width and height."""
+    return np.round(ring / (image.width, image.height), _DIGITS)
+
+
+def _text(numbers: np.ndarray) -> str:
+    return " ".join(f"{number:.{_DIGITS}f}" for number in numbers.ravel().tolist())
+
+
+def _cropped(instance: ShownInstance) -> Rle:
+    """What of the mask is in its box, which is all of it: to compare whole images takes long."""
+    _, _, width, height = map(int, instance.box)
+    if not (width and height):
+        return empty_mask((height, width))
+    pixels = unroll(instance.mask, instance.box)
+    return roll(pixels.view(bool), x=0, y=0, size=(height, width))
+
+
+def _drawn(numbers: np.ndarray, instance: ShownInstance, image: ShownImage) -> Rle:
+    """What the reader draws in the box, with its kinds of numbers."""
+    x, y, width, height = map(int, instance.box)
+    scaled = numbers.astype(np.float32) * np.array([image.width, image.height], np.float32)
+    canvas = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(canvas, [scaled.astype(np.int32) - np.array([x, y], np.int32)], color=[1])
+    return roll(canvas.view(bool), x=0, y=0, size=(height, width))
+
+
+def _description(info: ExportInfo) -> str:
+    """Strings of JSON are strings of YAML. Without `path` the reader starts from this file."""
+    names = "".join(f"  {n}: {json.dumps(name)}\n" for n, name in enumerate(info.classes))
+    return f"""# {info.job_id}: {info.model}, maskmill {info.code_version}; more is in maskmill.json
+# All images are in one split. Images that you train with cannot show how good the result is:
+# move some to images/val, their labels to labels/val, and name that folder here.
+train: images/train
+val: images/train
+names:
+{names}"""
