@@ -1,0 +1,240 @@
+"""Masks into the tasks of a CVAT project (docs.cvat.ai/docs/api_sdk/api).
+
+A task has two names: while it is made it is called unfinished, and one that is found under that
+name is made again from the start. A finished one is never touched: people may have worked on it.
+"""
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from domain.formats.cvat import SCORE
+from domain.printable import printable
+from maskmill.client import FileProgress
+from maskmill.push.cvat_file import CvatBatch, CvatFolder, Mask
+from maskmill.push.outcome import ProjectChoice, Pushed, in_rounds
+from maskmill.push.server import PushError, RefusedError, Server, TokenAuth
+
+_NAME = "CVAT"
+_UNFINISHED = " (unfinished)"
+_PAGE = 100
+_NUMBERS_AT_ONCE = 2_000_000  # of runs in a request; about 10 MB
+_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.25, 5.0
+_NOT_FOUND = 404
+_LEGACY_KEY = re.compile(r"[0-9a-f]{40}")
+_SCORE_ATTRIBUTE = {
+    "name": SCORE,
+    "mutable": False,
+    "input_type": "text",
+    "default_value": "",
+    "values": [],
+}
+
+Json = dict[str, Any]
+
+
+def push_cvat(
+    folder: Path,
+    *,
+    url: str,
+    token: str,
+    project: ProjectChoice,
+    on_progress: FileProgress | None = None,
+) -> Pushed:
+    """Make the tasks of the export in `folder` that the project does not have yet. One that was
+    cut short is called again. Raise `PushError`."""
+    opened = CvatFolder.open(folder)
+    scheme = "Token" if _LEGACY_KEY.fullmatch(token) else "Bearer"
+    with Server(url, TokenAuth(scheme, token), name=_NAME) as server:
+        push = _Push(server, opened, project, on_progress or (lambda _done, _total: None))
+        return in_rounds(push.round)
+
+
+class _Push:
+    def __init__(
+        self, server: Server, folder: CvatFolder, choice: ProjectChoice, report: FileProgress
+    ) -> None:
+        self._server = server
+        self._folder = folder
+        self._choice = choice
+        self._report = report
+        self._sent = 0
+
+    def round(self) -> Pushed:
+        project_id = self._project_id()
+        labels = self._labels(project_id)
+        there = {task["name"]: task["id"] for task in self._pages("tasks", project_id=project_id)}
+        done = 0
+        for batch in self._folder.batches():
+            if batch.name not in there:
+                self._make(
+                    batch, project_id, labels, unfinished=there.get(batch.name + _UNFINISHED)
+                )
+                self._sent += len(batch.frames)
+            done += len(batch.frames)
+            self._report(done, self._folder.images)
+        url = f"{self._server.url}/projects/{project_id}"
+        return Pushed(project_id, sent=self._sent, there=done - self._sent, url=url)
+
+    # The project
+
+    def _project_id(self) -> int:
+        project = self._by_id() if self._choice.id is not None else self._by_name()
+        if project.get("organization") is not None:
+            self._server.params["org_id"] = project["organization"]
+        return int(project["id"])
+
+    def _by_id(self) -> Json:
+        try:
+            project: Json = self._server.get(f"/api/projects/{self._choice.id}")
+        except RefusedError as error:
+            if error.status != _NOT_FOUND:
+                raise
+            raise PushError(
+                f"{_NAME} at {self._server.url} has no project {self._choice.id}"
+            ) from error
+        return project
+
+    def _by_name(self) -> Json:
+        """Made with the export's labels where there is none."""
+        name = self._choice.name
+        named = [p for p in self._pages("projects", name=name) if p["name"] == name]
+        if len(named) > 1:
+            ids = ", ".join(str(project["id"]) for project in named)
+            raise PushError(f"projects {ids} are all called {name!r}: give an id")
+        if named:
+            return named[0]
+        labels = [
+            {"name": label, "attributes": [_SCORE_ATTRIBUTE]} for label in self._folder.labels
+        ]
+        new = {"name": name, "labels": labels}
+        project: Json = self._server.send("POST", "/api/projects", json=new).json()
+        return project
+
+    def _labels(self, project_id: int) -> dict[str, Json]:
+        labels = {label["name"]: label for label in self._pages("labels", project_id=project_id)}
+        missing = [name for name in self._folder.labels if name not in labels]
+        if missing:
+            raise PushError(
+                f"project {project_id} has no labels {', '.join(missing)}: add them there, or give "
+                "--name for a new project"
+            )
+        return labels
+
+    def _pages(self, what: str, **query: Any) -> Iterator[Json]:
+        page = 1
+        while True:
+            answer = self._server.get(f"/api/{what}", page=page, page_size=_PAGE, **query)
+            yield from answer["results"]
+            if answer["next"] is None:
+                return
+            page += 1
+
+    # A task
+
+    def _make(
+        self,
+        batch: CvatBatch,
+        project_id: int,
+        labels: dict[str, Json],
+        *,
+        unfinished: int | None,
+    ) -> None:
+        if unfinished is not None:
+            self._server.send("DELETE", f"/api/tasks/{unfinished}")
+        new = {"name": batch.name + _UNFINISHED, "project_id": project_id}
+        task_id = int(self._server.send("POST", "/api/tasks", json=new).json()["id"])
+        self._attach_images(task_id, batch)
+        frames = self._frame_numbers(task_id, batch)
+        self._annotate(task_id, _shapes(batch, frames, labels))
+        self._server.send(
+            "PATCH", f"/api/tasks/{task_id}", repeatable=True, json={"name": batch.name}
+        )
+
+    def _attach_images(self, task_id: int, batch: CvatBatch) -> None:
+        data = {
+            "image_quality": 70,
+            "use_cache": True,
+            "sorting_method": "predefined",
+            "remote_files": [frame.url for frame in batch.frames],
+        }
+        answer = self._server.send("POST", f"/api/tasks/{task_id}/data", json=data)
+        request = self._finished(answer.json()["rq_id"])
+        if request["status"] != "finished":
+            raise PushError(
+                f"{_NAME} could not take the images of {batch.name}: {_reason(request)}"
+            )
+
+    def _finished(self, request_id: str) -> Json:
+        pause = _POLL_SECONDS
+        while True:
+            request: Json = self._server.get(f"/api/requests/{quote(request_id, safe='')}")
+            if request["status"] in ("finished", "failed"):
+                return request
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_POLL_SECONDS)
+
+    def _frame_numbers(self, task_id: int, batch: CvatBatch) -> dict[str, int]:
+        """By file names, which CVAT keeps of an address, and which are unique in a batch."""
+        frames = self._server.get(f"/api/tasks/{task_id}/data/meta")["frames"]
+        numbers = {frame["name"].rpartition("/")[2]: n for n, frame in enumerate(frames)}
+        for frame in batch.frames:
+            if frame.file_name not in numbers:
+                raise PushError(f"{_NAME} has taken no image {frame.file_name} into {batch.name}")
+        return numbers
+
+    def _annotate(self, task_id: int, shapes: Iterator[Json]) -> None:
+        """The first request replaces what an answer lost on the way may have left behind."""
+        path = f"/api/tasks/{task_id}/annotations"
+        first = True
+        for some in _some(shapes):
+            body = {"version": 0, "tags": [], "shapes": some, "tracks": []}
+            if first:
+                self._server.send("PUT", path, repeatable=True, json=body)
+            else:
+                self._server.send("PATCH", path, params={"action": "create"}, json=body)
+            first = False
+
+
+def _reason(request: Json) -> str:
+    message = str(request.get("message") or "").strip()
+    return printable(message.splitlines()[-1]) if message else "it gives no reason"
+
+
+def _shapes(batch: CvatBatch, numbers: dict[str, int], labels: dict[str, Json]) -> Iterator[Json]:
+    for frame in batch.frames:
+        for mask in frame.masks:
+            yield _shape(mask, numbers[frame.file_name], labels[mask.label])
+
+
+def _shape(mask: Mask, frame: int, label: Json) -> Json:
+    """`points` are the run lengths, then the box with its last pixels."""
+    scores = [a["id"] for a in label.get("attributes", []) if a["name"] == SCORE]
+    return {
+        "type": "mask",
+        "frame": frame,
+        "label_id": label["id"],
+        "source": "auto",
+        "group": 0,
+        "occluded": False,
+        "z_order": 0,
+        "points": [*mask.runs, *mask.corners],
+        "attributes": [{"spec_id": spec, "value": mask.score} for spec in scores],
+    }
+
+
+def _some(shapes: Iterator[Json]) -> Iterator[list[Json]]:
+    """As many as one request may hold."""
+    some: list[Json] = []
+    size = 0
+    for shape in shapes:
+        if some and size + len(shape["points"]) > _NUMBERS_AT_ONCE:
+            yield some
+            some, size = [], 0
+        some.append(shape)
+        size += len(shape["points"])
+    if some:
+        yield some

@@ -1,0 +1,44 @@
+"""What is asked of a push, and what became of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from maskmill.push.server import UnsureError
+
+_ROUNDS = 6
+_growing = wait_random_exponential(multiplier=1, max=30)  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectChoice:
+    """A project that is there, by its id; or the one with this name, made where there is none."""
+
+    id: int | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.id is None) == (self.name is None):
+            raise ValueError("a project is chosen by its id or by its name")
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """`sent` images now, `there` before; `url` is where to look at them."""
+
+    project_id: int
+    sent: int
+    there: int
+    url: str
+
+
+def in_rounds(push: Callable[[], Pushed]) -> Pushed:
+    """Until nothing is in doubt: each round asks the server what it has, and sends the rest."""
+    rounds = Retrying(
+        retry=retry_if_exception_type(UnsureError),
+        stop=stop_after_attempt(_ROUNDS),
+        wait=_growing,
+        reraise=True,
+    )
+    return rounds(push)
