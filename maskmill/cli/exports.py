@@ -9,6 +9,24 @@ import typer
 from domain.exports import ExportFormat
 from domain.printable import printable
 from maskmill.cli.options import AsJson, JobId
+from maskmill.cli.view_options import (
+    ClassScores,
+    Coordinates,
+    DroppedClasses,
+    Exclusive,
+    Geometry,
+    ImagePrefix,
+    MaxArea,
+    MinArea,
+    NewNames,
+    NmsAcross,
+    NmsWithin,
+    Partial,
+    PolygonTolerance,
+    ShownScore,
+    TopK,
+    asked_options,
+)
 
 if TYPE_CHECKING:
     from maskmill.answers import Export
@@ -22,88 +40,21 @@ def export(
         Path,
         typer.Option("--output", "-o", file_okay=False, help="Folder, of this export alone."),
     ],
-    min_score: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Score from which instances are shown. [default: each prompt's threshold, 0.5 "
-            "without one]",
-        ),
-    ] = None,
-    class_score: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=SCORE", help="For one class; before --min-score."),
-    ] = None,
-    map_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--map", metavar="OLD=NEW", help="Another name for a class; many may become one."
-        ),
-    ] = None,
-    drop_class: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Leave a class out.")
-    ] = None,
-    nms_within: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=1,
-            metavar="IOU",
-            help="Of two masks of one class that overlap by more, keep the better.",
-        ),
-    ] = None,
-    nms_across: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, metavar="IOU", help="The same, whatever their classes."),
-    ] = None,
-    exclusive: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="A,B", help="Classes that exclude each other where masks overlap by half."
-        ),
-    ] = None,
-    min_area: Annotated[
-        int | None, typer.Option(min=0, metavar="PIXELS", help="Smaller masks are left out.")
-    ] = None,
-    max_area: Annotated[
-        int | None, typer.Option(min=0, metavar="PIXELS", help="Larger masks are left out.")
-    ] = None,
-    top_k: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Keep the N best of an image.")
-    ] = None,
-    geometry: Annotated[
-        str | None,
-        typer.Option(
-            metavar="rle|polygon",
-            help="How coco, coco-shards and label-studio write masks. [default: rle]",
-        ),
-    ] = None,
-    polygon_tolerance: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=100,
-            metavar="PIXELS",
-            help="How far a polygon may leave the mask's outline. [default: 0.5]",
-        ),
-    ] = None,
-    coordinates: Annotated[
-        str | None,
-        typer.Option(
-            metavar="oriented|raw",
-            help="Of the image as EXIF turns it, or as its pixels are stored. [default: oriented]",
-        ),
-    ] = None,
-    image_prefix: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL", help="Put before image names, where a tool opens them by itself."
-        ),
-    ] = None,
-    partial: Annotated[
-        bool, typer.Option("--partial", help="What is labelled so far of a job that still runs.")
-    ] = False,
+    min_score: ShownScore = None,
+    class_score: ClassScores = None,
+    map_: NewNames = None,
+    drop_class: DroppedClasses = None,
+    nms_within: NmsWithin = None,
+    nms_across: NmsAcross = None,
+    exclusive: Exclusive = None,
+    min_area: MinArea = None,
+    max_area: MaxArea = None,
+    top_k: TopK = None,
+    geometry: Geometry = None,
+    polygon_tolerance: PolygonTolerance = None,
+    coordinates: Coordinates = None,
+    image_prefix: ImagePrefix = None,
+    partial: Partial = False,
     no_unpack: Annotated[
         bool, typer.Option("--no-unpack", help="Leave ZIP archives as they are.")
     ] = False,
@@ -129,33 +80,34 @@ def export(
 
         maskmill export JOB -f parquet -o so-far/ --partial
     """
-    body = {
-        "format": format_,
-        "min_score": min_score,
-        "class_scores": dict(map(_class_score, class_score or ())),
-        "classes": {**dict(map(_renamed, map_ or ())), **dict.fromkeys(drop_class or ())},
-        "nms_within": nms_within,
-        "nms_across": nms_across,
-        "exclusive": [{"classes": _names(group)} for group in exclusive or ()],
-        "min_area": min_area,
-        "max_area": max_area,
-        "top_k": top_k,
-        "geometry": geometry,
-        "polygon_tolerance": polygon_tolerance,
-        "coordinates": coordinates,
-        "image_prefix": image_prefix,
-    }
-    options = _checked({name: value for name, value in body.items() if value not in (None, [], {})})
-    done = _exported(job_id, options, output, partial=partial, unpack=not no_unpack)
+    options = asked_options(
+        format_,
+        min_score=min_score,
+        class_score=class_score,
+        map_=map_,
+        drop_class=drop_class,
+        nms_within=nms_within,
+        nms_across=nms_across,
+        exclusive=exclusive,
+        min_area=min_area,
+        max_area=max_area,
+        top_k=top_k,
+        geometry=geometry,
+        polygon_tolerance=polygon_tolerance,
+        coordinates=coordinates,
+        image_prefix=image_prefix,
+    )
+    done = exported(job_id, options, output, partial=partial, unpack=not no_unpack)
     if as_json:
         typer.echo(json.dumps(done.model_dump(mode="json"), indent=2))
     else:
         _print_report(done, output)
 
 
-def _exported(
-    job_id: str, options: dict[str, Any], output: Path, *, partial: bool, unpack: bool
+def exported(
+    job_id: str, options: dict[str, Any], output: Path, *, partial: bool, unpack: bool = True
 ) -> "Export":
+    """Have it made, wait for it, and download it into `output`."""
     from maskmill.cli.progress import byte_bar, watch_export
     from maskmill.client import Client
 
@@ -174,38 +126,6 @@ def _exported(
     reason = f": {made.error.message} ({made.error.code})" if made.error else ""
     typer.echo(printable(f"Error: {made.id} has {made.status}{reason}"), err=True)
     raise typer.Exit(1)
-
-
-def _class_score(text: str) -> tuple[str, str]:
-    name, separator, score = text.rpartition("=")
-    if not separator:
-        raise typer.BadParameter(f"--class-score {text!r}: write it as NAME=0.6")
-    return name.strip(), score.strip()
-
-
-def _renamed(text: str) -> tuple[str, str]:
-    old, separator, new = text.partition("=")
-    if not separator:
-        raise typer.BadParameter(f"--map {text!r}: write it as OLD=NEW")
-    return old.strip(), new.strip()
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _checked(body: dict[str, Any]) -> dict[str, Any]:
-    """A usage error for what the service would refuse."""
-    from pydantic import ValidationError
-
-    from domain.exports import ExportOptions
-
-    try:
-        return ExportOptions.model_validate(body).model_dump(mode="json", exclude_unset=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise typer.BadParameter(f"{field}: {first['msg']}") from error
 
 
 def _print_report(export: "Export", folder: Path) -> None:

@@ -43,12 +43,12 @@ def watch_job(client: Client, job_id: str) -> Job:
 
 
 @contextmanager
-def file_bar(verb: str) -> Iterator[FileProgress]:
-    """For uploads and downloads: call what it yields with (files done, files in all)."""
+def file_bar(verb: str, things: str = "files") -> Iterator[FileProgress]:
+    """Call what it yields with (files done, files in all), or other things."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f} files"),
+        TextColumn(f"{{task.completed:,.0f}} of {{task.total:,.0f}} {things}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(verb, total=0)
