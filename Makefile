@@ -2,15 +2,17 @@
 # make test   every test (sets up .venv first)
 # make test-slow       the full-size network on the CPU, and 10,000 images: half an hour, 16 GiB
 # make test-reference  our checkpoint mapping and engine against Meta's own code, in a venv beside
+# make test-readers    exports, read back by the tools they are for, each in a venv of its own
 # make chaos  kills, restarts and store faults for five minutes, by a seed: make chaos ARGS="--seed 3"
-# make bench, bench-engine, bench-scale  measure the whole path, the engine alone, many images
+# make bench, bench-engine, bench-scale, bench-export  measure the whole path, the engine alone,
+#             many images, exports
 # make check  ruff, mypy --strict, import contracts, migrations, compose file
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-reference chaos check bench bench-engine bench-scale lock format clean
+.PHONY: demo test test-slow test-reference test-readers chaos check bench bench-engine bench-scale bench-export lock format clean
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("maskmill needs Python 3.11 or newer (make PYTHON=python3.12 ...)" if sys.version_info < (3, 11) else 0)'
@@ -49,6 +51,23 @@ test-reference: .reference/.ready
 	@$(BIN)/uv pip install --quiet --python .reference/bin/python --no-deps --editable .
 	@touch $@
 
+READERS ?= $(sort $(basename $(notdir $(wildcard tests/readers/test_*.py))))
+READERS := $(READERS:test_%=%)
+
+test-readers: $(READERS:%=.readers/%/.ready)
+	@for reader in $(READERS); do echo "$$reader:"; \
+		.readers/$$reader/bin/python -m pytest -c tests/readers/pytest.ini \
+			tests/readers/test_$$reader.py $(ARGS) || exit 1; done
+
+# Its own packages come first, behind them are those of $(VENV).
+.readers/%/.ready: tests/readers/%.txt tests/readers/overrides.txt $(READY)
+	@rm -rf .readers/$* && $(PYTHON) -m venv --without-pip .readers/$*
+	@echo "Setting up .readers/$*"
+	@$(BIN)/uv pip install --quiet --python .readers/$*/bin/python -r $< --override tests/readers/overrides.txt
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$(.readers/$*/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/beside.pth"
+	@touch $@
+
 chaos: $(READY)
 	$(BIN)/python -m tests.chaos $(ARGS)
 
@@ -60,6 +79,9 @@ bench-engine: $(READY)
 
 bench-scale: $(READY)
 	$(BIN)/python -m benchmarks.scale $(ARGS)
+
+bench-export: $(READY)
+	$(BIN)/python -m benchmarks.export $(ARGS)
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -75,4 +97,4 @@ lock: $(READY)
 	@echo "Wrote .env with passwords made at random"
 
 clean:
-	rm -rf $(VENV) .reference demo-output
+	rm -rf $(VENV) .reference .readers demo-output

@@ -22,7 +22,7 @@ every_format = pytest.mark.parametrize("export_format", WRITERS)
 
 # These take an image at a time, so that few of them show what is kept. To pack masks takes long,
 # and ten times as long while memory is traced.
-IMAGE_BY_IMAGE = (ExportFormat.LABEL_STUDIO, ExportFormat.CVAT)
+IMAGE_BY_IMAGE = (ExportFormat.LABEL_STUDIO, ExportFormat.CVAT, ExportFormat.FIFTYONE)
 
 # An archive keeps its table of contents until it ends: benchmarks/export.py measures these.
 IN_ARCHIVES = (ExportFormat.YOLO, ExportFormat.VOC)
