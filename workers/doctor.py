@@ -92,7 +92,8 @@ def workers_for_jobs(settings: Settings) -> Iterator[Check]:
         with open_broker(settings) as broker:
             messages = broker.llen(PLANNING_QUEUE)
             hears = hearing[PLANNING_QUEUE]
-            yield _heard("planner", hears, waiting=state.unplanned.count, messages=messages)
+            waiting = state.unplanned.count + state.waiting_exports.count
+            yield _heard("planner", hears, waiting=waiting, messages=messages)
             for model in sorted({*settings.models, *shards}):  # also those that only jobs name
                 hears, messages = hearing[bulk_queue(model)], broker.llen(bulk_queue(model))
                 waiting = shards.get(model, 0)
@@ -102,7 +103,7 @@ def workers_for_jobs(settings: Settings) -> Iterator[Check]:
 
 
 def _heard(name: str, workers: int, *, waiting: int, messages: int) -> Check:
-    what = "job(s)" if name == "planner" else "shard(s)"
+    what = "job(s) and export(s)" if name == "planner" else "shard(s)"
     detail = f"{workers} worker(s); {waiting} {what} and {messages} message(s) wait"
     if workers or not (waiting or messages):
         return Check(name, True, detail)
