@@ -150,9 +150,25 @@ def test_the_same_options_are_the_same_export_and_made_again_the_same_bytes(
     assert second.id != first.id
     assert first.files is not None
     assert second.files is not None
-    digests = [[(f["name"], f["sha256"]) for f in e.files or ()] for e in (first, second)]
-    assert digests[0] == digests[1]
+    assert digests_of(first) == digests_of(second)
     assert not {f["key"] for f in first.files} & {f["key"] for f in second.files}
+
+
+def test_every_format_is_made_and_made_again_with_the_same_bytes(
+    null_workplace: Workplace,
+) -> None:
+    job = null_workplace.run(null_workplace.submit(source(10)))
+    for number in (1, 2):
+        found = {one: digests_of(made(null_workplace, job, format=one)) for one in ExportFormat}
+        assert all("maskmill.json" in files for files in found.values())
+        if number == 1:
+            first = found
+            null_workplace.execute("UPDATE exports SET deleted_at = now()")
+    assert found == first
+
+
+def digests_of(export: Export) -> dict[str, str]:
+    return {file["name"]: file["sha256"] for file in export.files or ()}
 
 
 def test_a_run_that_was_killed_is_followed_by_one_that_begins_anew(
