@@ -1,6 +1,7 @@
 """Datumaro reads what is for CVAT, and Pascal VOC."""
 
 import zipfile
+from pathlib import Path
 
 import numpy as np
 from datumaro.components.annotation import AnnotationType
@@ -10,12 +11,20 @@ from PIL import Image
 from domain.exports import ExportFormat
 from domain.formats.cvat import write_cvat
 from domain.formats.voc import write_voc
-from tests.unit.domain.hard_masks import FolderSink, hard_source, pixels
+from tests.unit.domain.hard_masks import FolderSink, RowSource, hard_source, pixels
+
+
+def draw_images(source: RowSource, folder: Path) -> None:
+    for image in source.shown():
+        path = folder / image.image
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (image.width, image.height)).save(path)
 
 
 def test_masks_for_cvat_come_back_to_the_pixel(sink: FolderSink) -> None:
     source = hard_source(ExportFormat.CVAT)
     write_cvat(source, sink)
+    draw_images(source, sink.folder / "images")
     dataset = Dataset.import_from(str(sink.folder / "annotations-00000.xml"), "cvat")
     labels = [label.name for label in dataset.categories()[AnnotationType.label]]
     assert labels == source.info.classes
@@ -33,10 +42,7 @@ def test_pascal_voc_has_each_object_where_it_is_not_covered(sink: FolderSink) ->
     write_voc(source, sink)
     with zipfile.ZipFile(sink.folder / "voc-00000.zip") as archive:
         archive.extractall(sink.folder)
-    for image in source.shown():
-        path = sink.folder / "JPEGImages" / image.image
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (image.width, image.height)).save(path)
+    draw_images(source, sink.folder / "JPEGImages")
     dataset = Dataset.import_from(str(sink.folder), "voc_segmentation")
     items = {item.id: item for item in dataset}
     names = [label.name for label in dataset.categories()[AnnotationType.label]]

@@ -91,7 +91,7 @@ def test_boxes_are_those_of_the_masks(sink: FolderSink) -> None:
 
 def test_labels_are_found_whatever_images_are_called(sink: FolderSink) -> None:
     names = ["a.jpg", "a.png", "../up.jpg", "s3://b/images/c.jpg", "v1.0/no-suffix", "ä b.JPG"]
-    masks = [np.eye(8, k=-n, dtype=np.uint8)[:, : 8 - n] for n in range(len(names))]
+    masks = [np.ones((16, 16 + n), np.uint8) for n in range(len(names))]
     rows = [image_rows(n, name, masks[n]) for n, name in enumerate(names)]
     source = source_of(rows, ExportFormat.YOLO, min_score=0.1)
     unpacked(source, sink)
