@@ -19,7 +19,12 @@ CODE = [
     for path in (ROOT / room).rglob("*.py")
 ]
 # Read by the client and by `python -m api.keys bootstrap`, not by the service's settings.
-OTHER_VARIABLES = {"MASKMILL_URL", "MASKMILL_API_KEY", "MASKMILL_BOOTSTRAP_KEY"}
+OTHER_VARIABLES = {
+    "MASKMILL_URL",
+    "MASKMILL_API_KEY",
+    "MASKMILL_BOOTSTRAP_KEY",
+    "MASKMILL_PUSH_TOKEN",
+}
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
