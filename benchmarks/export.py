@@ -1,6 +1,6 @@
 """Instances per second and memory of each export format, and whether either grows with the result.
 
-    python -m benchmarks.export [--instances 1e4,1e5,1e6] [--formats coco,yolo] [--output FOLDER]
+    python -m benchmarks.export [--instances 1e4,1e5,1e6] [--formats coco,coco-polygons] [--output FOLDER]
 
 A result of so many instances is made up: five on each image of 1024x1024, 64 images a slice, their
 masks those of the demo's scenes. Each row is a process of its own that reads its Parquet parts
@@ -75,8 +75,8 @@ class Way:
 
 def ways(names: Sequence[str]) -> list[Way]:
     found = [Way(str(one), one) for one in ExportFormat]
-    found += [Way(f"{one}, polygons", one, "polygon") for one in POLYGONS]
-    return [way for way in found if not names or way.format in names]
+    found += [Way(f"{one}-polygons", one, "polygon") for one in POLYGONS]
+    return [way for way in found if not names or way.name in names]
 
 
 def main() -> None:

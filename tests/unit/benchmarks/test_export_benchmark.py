@@ -26,8 +26,8 @@ def test_a_format_and_the_plain_way_write_all_that_there_is(result: Path) -> Non
 def test_every_format_is_measured_and_what_may_hold_polygons_twice() -> None:
     names = [way.name for way in export.ways([])]
     assert set(ExportFormat) < set(names)
-    assert {"coco, polygons", "label-studio, polygons"} < set(names)
-    assert [way.name for way in export.ways(["coco"])] == ["coco", "coco, polygons"]
+    assert {"coco-polygons", "label-studio-polygons"} < set(names)
+    assert [way.name for way in export.ways(["coco-polygons"])] == ["coco-polygons"]
 
 
 def test_the_table_has_a_row_for_each_way_and_a_column_for_each_size() -> None:
