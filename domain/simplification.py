@@ -98,8 +98,7 @@ class _Chords:
     away: np.ndarray
 
     def in_the_way(self) -> np.ndarray:
-        """Those that cross or touch others, but for the next one at the corner between the two.
-        Exact ones may touch each other."""
+        """Those that cross or touch others. Exact ones may touch each other."""
         found = np.zeros(len(self.exact), bool)
         one, other = _close(self.lines.starts, self.lines.ends)
         inexact = ~(self.exact[one] & self.exact[other])
@@ -211,16 +210,15 @@ def _reach(starts: np.ndarray, ends: np.ndarray, row: np.ndarray) -> tuple[np.nd
 
 
 def _meet(lines: _Lines, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Whether lines that are close to each other cross or touch; of two where the first ends at the
-    start of the other, whether that one goes back along the first."""
+    """Whether lines that are close to each other cross or touch, other than where one goes on from
+    the other. If it goes back, it meets the line before that one, or the ring has no area."""
     start, other_start = lines.starts[one], lines.starts[other]
     way, other_way = lines.ends[one] - start, lines.ends[other] - other_start
     between = other_start - start
     apart = _on_one_side(way, between, between + other_way)
     apart |= _on_one_side(other_way, -between, way - between)
     neighbours = (lines.following[one] == other) | (lines.following[other] == one)
-    goes_back = (_cross(way, other_way) == 0) & ((way * other_way).sum(axis=1) < 0)
-    meet: np.ndarray = ~apart & (goes_back | ~neighbours)
+    meet: np.ndarray = ~(apart | neighbours)
     return meet
 
 

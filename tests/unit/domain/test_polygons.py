@@ -262,6 +262,14 @@ def test_a_hole_stays_inside_although_the_outside_could_move_past_it() -> None:
     assert windings([part.exterior], mask.shape)[10, 19] == 1
 
 
+def test_a_part_stays_outside_of_another_that_bends_around_it() -> None:
+    rows = ["###..", "..###", ".#..#", "...##", ".###."]
+    mask = np.array([[pixel == "#" for pixel in row] for row in rows], np.uint8)
+    parts = found(mask, tolerance=6.0)
+    assert len(parts) == 2
+    assert windings(all_rings(parts), mask.shape).max() == 1
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_noise_is_simplified_too(seed: int) -> None:
     mask = (np.random.default_rng(seed).random((60, 70)) < 0.6).astype(np.uint8)
