@@ -1,6 +1,6 @@
 """Instances per second and memory of each export format, and whether either grows with the result.
 
-    python -m benchmarks.export [--instances 1e4,1e5,1e6] [--formats coco,coco-polygons] [--output FOLDER]
+    python -m benchmarks.export [--instances 1e4,1e5,1e6] [--formats coco,yolo] [--output FOLDER]
 
 A result of so many instances is made up: five on each image of 1024x1024, 64 images a slice, their
 masks those of the demo's scenes. Each row is a process of its own that reads its Parquet parts
