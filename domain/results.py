@@ -6,10 +6,10 @@ Pixels are those of the oriented image (EXIF orientation applied), origin top le
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, BinaryIO, Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -137,27 +137,42 @@ def _to_image_row(columns: dict[str, Any]) -> ImageRow:
     return ImageRow(**columns)
 
 
-def _to_instance_row(columns: dict[str, Any]) -> InstanceRow:
-    x, y, width, height = (columns.pop(name) for name in _BOX_COLUMNS)
-    size = (columns.pop("rle_height"), columns.pop("rle_width"))
-    mask = Rle(size, columns.pop("rle_counts").encode("ascii"))
-    columns["score"] = _shortest(columns["score"])
-    return InstanceRow(box=(x, y, width, height), mask=mask, **columns)
+def _instance_rows(batch: pa.RecordBatch) -> Iterator[InstanceRow]:
+    """Column by column: with a dictionary for each row it takes twice as long."""
+    values: dict[str, Iterable[Any]] = {
+        name: _values(batch.column(name)) for name in INSTANCE_SCHEMA.names
+    }
+    sizes = zip(values["rle_height"], values["rle_width"], strict=True)
+    values["mask"] = map(Rle, sizes, map(str.encode, values["rle_counts"]))
+    values["box"] = zip(*(values[name] for name in _BOX_COLUMNS), strict=True)
+    values["score"] = _values(_shortest(batch.column("score")))
+    return map(InstanceRow, *(values[name] for name in InstanceRow.__dataclass_fields__))
 
 
-def _shortest(score: float) -> float:
+def _values(column: "pa.Array[Any]") -> list[Any]:
+    if isinstance(column, pa.DictionaryArray):
+        names = column.dictionary.to_pylist()
+        return [names[place] for place in _values(column.indices)]
+    if column.null_count or pa.types.is_string(column.type):
+        return column.to_pylist()
+    numbers: list[Any] = column.to_numpy().tolist()
+    return numbers
+
+
+def _shortest(scores: "pa.Array[Any]") -> "pa.Array[Any]":
     """0.7 for the 32-bit 0.699999988079071: what is shown as 0.7 must not be below 0.7."""
-    return float(str(np.float32(score)))
+    return scores.cast(pa.string()).cast(pa.float64())
 
 
 def iter_images(part: Part) -> Iterator[ImageRow]:
     """The rows of an images part, in image order."""
-    return map(_to_image_row, _iter_columns(part, IMAGE_SCHEMA))
+    batches = _batches(part, IMAGE_SCHEMA)
+    return (_to_image_row(columns) for batch in batches for columns in batch.to_pylist())
 
 
 def iter_instances(part: Part) -> Iterator[InstanceRow]:
     """The rows of an annotations part, in image order; a few hundred in memory at a time."""
-    return map(_to_instance_row, _iter_columns(part, INSTANCE_SCHEMA))
+    return chain.from_iterable(map(_instance_rows, _batches(part, INSTANCE_SCHEMA)))
 
 
 def instances_of(part: Part, image_index: int) -> list[InstanceRow]:
@@ -167,7 +182,7 @@ def instances_of(part: Part, image_index: int) -> list[InstanceRow]:
         columns=INSTANCE_SCHEMA.names,
         filters=[("image_index", "==", image_index)],
     )
-    return [_to_instance_row(columns) for columns in table.to_pylist()]
+    return [row for batch in table.to_batches() for row in _instance_rows(batch)]
 
 
 def read_provenance(part: Part) -> Provenance:
@@ -189,11 +204,10 @@ def _open(part: Part) -> Any:
     return pa.BufferReader(part) if isinstance(part, bytes) else part
 
 
-def _iter_columns(part: Part, schema: pa.Schema) -> Iterator[dict[str, Any]]:
+def _batches(part: Part, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Columns that a later version added are left out; a missing one is a `ValueError`."""
     file = pq.ParquetFile(_open(part))
     missing = set(schema.names) - set(file.schema_arrow.names)
     if missing:
         raise ValueError(f"not a result part: no column {', '.join(sorted(missing))}")
-    for batch in file.iter_batches(batch_size=_ROWS_PER_READ, columns=schema.names):
-        yield from batch.to_pylist()
+    return file.iter_batches(batch_size=_ROWS_PER_READ, columns=schema.names)
