@@ -98,6 +98,15 @@ def test_one_part_without_a_hole_comes_back_to_the_pixel(sink: FolderSink) -> No
     assert ious(source, archive) == [1.0] * 6
 
 
+def test_pixels_of_very_wide_images_are_kept_apart(sink: FolderSink) -> None:
+    """The reader's numbers have 24 bits, and the file's six digits."""
+    columns = [0, 1, 16_383, 33_333, 49_997, 49_998]
+    masks = [np.eye(1, 49_999, column, dtype=np.uint8) for column in columns]
+    source = source_of([image_rows(0, "a.png", *masks)], ExportFormat.YOLO, min_score=0.1)
+    _, archive = export(sink, source)
+    assert ious(source, archive) == [1.0] * len(columns)
+
+
 def test_a_hole_comes_back_to_the_pixel(sink: FolderSink) -> None:
     ring = disc(60, 40, x=25, y=20, radius=15) - disc(60, 40, x=25, y=20, radius=9)
     source = source_of([image_rows(0, "a.png", ring)], ExportFormat.YOLO, polygon_tolerance=0)
