@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 import numpy as np
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from benchmarks.engine.answers import Answer
 from domain.annotations import Rle
+from domain.rle import run_lengths
 
 SAME_MASK_IOU = 0.98
 
@@ -71,25 +71,5 @@ def _iou(one: np.ndarray, other: np.ndarray) -> float:
 
 def pixels(rle: Rle) -> np.ndarray:
     """Bool, column by column."""
-    lengths = _lengths(rle.counts)
+    lengths = run_lengths(rle.counts)
     return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
-
-
-def _lengths(counts: bytes) -> list[int]:
-    """As rleFrString of cocodataset/cocoapi, common/maskApi.c: the reverse of mask_encoding."""
-    numbers = list(_numbers(counts))
-    odd, even = accumulate(numbers[1::2]), accumulate(numbers[2::2])
-    lengths = [*numbers[:1]] + [0] * (len(numbers) - 1)
-    lengths[1::2], lengths[2::2] = odd, even
-    return lengths
-
-
-def _numbers(counts: bytes) -> Iterator[int]:
-    number = shift = 0
-    for character in counts:
-        code = character - 48
-        number |= (code & 31) << shift
-        shift += 5
-        if not code & 32:
-            yield number - (1 << shift) if code & 16 else number
-            number = shift = 0
