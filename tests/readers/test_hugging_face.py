@@ -92,3 +92,9 @@ def test_a_dataset_without_images_streams_nothing(sink: FolderSink) -> None:
     """`datasets` 5.2 does not load a split without rows in any other way."""
     write_hugging_face(source_of([], ExportFormat.HUGGING_FACE), sink)
     assert list(load_dataset(str(sink.folder), split="train", streaming=True)) == []
+
+
+def test_a_dataset_without_classes_loads(sink: FolderSink) -> None:
+    nothing = {"red circle": None, "star": None}
+    dataset = load(hard_source(ExportFormat.HUGGING_FACE, classes=nothing), sink)
+    assert [row["objects"] for row in dataset] == [[]] * 5
