@@ -4,7 +4,7 @@
 result last grew. The same options on the same result are the same export, unless that failed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -102,11 +102,11 @@ class Reading:
     images_total: int | None = None
 
 
-_COLUMNS = tuple(exports.c[name] for name in Export.__dataclass_fields__)
-_IS_THERE = exports.c.deleted_at.is_(None)
+COLUMNS = tuple(exports.c[name] for name in Export.__dataclass_fields__)
+IS_THERE = exports.c.deleted_at.is_(None)
 
 
-def _export(row: Row[Any]) -> Export:
+def export_of(row: Row[Any]) -> Export:
     values = row._asdict()
     values = {name: values[name] for name in Export.__dataclass_fields__}
     return Export(**{**values, "status": ExportStatus(values["status"])})
@@ -121,11 +121,11 @@ def create_export(connection: Connection, new: NewExport) -> tuple[Export, bool]
         "status": ExportStatus.QUEUED,
         **{name: getattr(new, name) for name in NewExport.__dataclass_fields__},
     }
-    statement = insert(exports).values(values).on_conflict_do_nothing().returning(*_COLUMNS)
+    statement = insert(exports).values(values).on_conflict_do_nothing().returning(*COLUMNS)
     row = connection.execute(statement).one_or_none()
     if row is None:
         return _same(connection, new), False
-    export = _export(row)
+    export = export_of(row)
     _record(connection, export)
     outbox.ring(connection, outbox.Tasks.RUN_EXPORTS)
     return export, True
@@ -139,12 +139,12 @@ def _same(connection: Connection, new: NewExport) -> Export:
         exports.c.status.not_in((ExportStatus.FAILED, ExportStatus.CANCELED)),
     )
     query = (
-        select(*_COLUMNS)
-        .where(exports.c.job_id == new.job_id, _IS_THERE, or_(same_key, same_options))
+        select(*COLUMNS)
+        .where(exports.c.job_id == new.job_id, IS_THERE, or_(same_key, same_options))
         .order_by(func.coalesce(same_key, false()).desc())
         .limit(1)
     )
-    return _export(connection.execute(query).one())
+    return export_of(connection.execute(query).one())
 
 
 def _record(connection: Connection, export: Export, what: str | None = None, **data: Any) -> None:
@@ -155,22 +155,20 @@ def _record(connection: Connection, export: Export, what: str | None = None, **d
 
 
 def find_export(connection: Connection, job_id: str, export_id: str) -> Export | None:
-    query = select(*_COLUMNS).where(
-        exports.c.id == export_id, exports.c.job_id == job_id, _IS_THERE
-    )
+    query = select(*COLUMNS).where(exports.c.id == export_id, exports.c.job_id == job_id, IS_THERE)
     row = connection.execute(query).one_or_none()
-    return _export(row) if row else None
+    return export_of(row) if row else None
 
 
 def list_exports(
     connection: Connection, job_id: str, *, before: str | None, limit: int
 ) -> list[Export]:
     """Newest first; `before` is the id of the last export of the page before."""
-    query = select(*_COLUMNS).where(exports.c.job_id == job_id, _IS_THERE)
+    query = select(*COLUMNS).where(exports.c.job_id == job_id, IS_THERE)
     if before is not None:
         query = query.where(exports.c.id < before)
     rows = connection.execute(query.order_by(exports.c.id.desc()).limit(limit))
-    return [_export(row) for row in rows]
+    return [export_of(row) for row in rows]
 
 
 def _move(
@@ -186,12 +184,12 @@ def _move(
         update(exports)
         .where(exports.c.status.in_(export_sources(to)), condition)
         .values(status=to, **values)
-        .returning(*_COLUMNS)
+        .returning(*COLUMNS)
     )
     row = connection.execute(statement).one_or_none()
     if row is None:
         return None
-    export = _export(row)
+    export = export_of(row)
     _record(connection, export)
     return export
 
@@ -213,19 +211,19 @@ def delete_export(connection: Connection, export_id: str, *, why: str) -> None:
     request_cancel(connection, export_id)
     gone = (
         update(exports)
-        .where(exports.c.id == export_id, _IS_THERE)
+        .where(exports.c.id == export_id, IS_THERE)
         .values(deleted_at=func.now())
-        .returning(*_COLUMNS)
+        .returning(*COLUMNS)
     )
     row = connection.execute(gone).one_or_none()
     if row is not None:
-        _record(connection, _export(row), "deleted", why=why)
+        _record(connection, export_of(row), "deleted", why=why)
 
 
 # Runs
 
 
-def _after(seconds: float) -> ColumnElement[datetime]:
+def seconds_from_now(seconds: float) -> ColumnElement[datetime]:
     expiry: ColumnElement[datetime] = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
     return expiry
 
@@ -265,7 +263,7 @@ def claim_export(
         running_at=func.coalesce(exports.c.running_at, func.now()),
         lease_token=lease_tokens.next_value(),
         lease_owner=owner,
-        lease_expires_at=_after(lease_seconds),
+        lease_expires_at=seconds_from_now(lease_seconds),
         lease_attempts=exports.c.lease_attempts + 1,
         pass_number=0,
         images_read=0,
@@ -292,7 +290,7 @@ def renew_export(
         update(exports)
         .where(_held_by(lease))
         .values(
-            lease_expires_at=_after(lease_seconds),
+            lease_expires_at=seconds_from_now(lease_seconds),
             pass_number=reading.pass_number,
             images_read=reading.images_read,
             images_total=reading.images_total,
@@ -366,53 +364,3 @@ def exports_wait(connection: Connection) -> bool:
     """Whether there is one that nobody makes: for the sweeper, and for whoever has made one."""
     query = select(exports.c.id).where(EXPORT_IS_OPEN, _LEASE_FREE).limit(1)
     return connection.execute(query).first() is not None
-
-
-# Afterwards
-
-
-def retire_exports(connection: Connection, *, days: float, limit: int = 100) -> int:
-    """Delete those that ended at least `days` ago; returns how many."""
-    query = (
-        select(exports.c.id)
-        .where(exports.c.finished_at <= _after(-days * 86400.0), _IS_THERE)
-        .order_by(exports.c.finished_at)
-        .limit(limit)
-    )
-    found = connection.execute(query).scalars().all()
-    for export_id in found:
-        delete_export(connection, export_id, why="retention")
-    return len(found)
-
-
-def untidy_exports(
-    connection: Connection, *, rest_seconds: float, skipping: frozenset[str], limit: int = 20
-) -> list[Export]:
-    """Those that ended at least `rest_seconds` ago, when nobody writes any more, and may have left
-    files of broken runs, or are deleted; but for those of some jobs."""
-    query = (
-        select(*_COLUMNS)
-        .where(
-            exports.c.finished_at <= _after(-rest_seconds),
-            or_(exports.c.tidied_at.is_(None), exports.c.deleted_at.is_not(None)),
-            exports.c.job_id.not_in(skipping),
-        )
-        .order_by(exports.c.finished_at)
-        .limit(limit)
-    )
-    return [_export(row) for row in connection.execute(query)]
-
-
-def mark_tidied(connection: Connection, export: Export) -> None:
-    """A deleted one is forgotten, unless it was deleted since it was looked at."""
-    this = exports.c.id == export.id
-    if export.deleted_at is None:
-        connection.execute(update(exports).where(this).values(tidied_at=func.now()))
-    else:
-        connection.execute(exports.delete().where(this))
-
-
-def export_ids_of(connection: Connection, job_id: str) -> Sequence[str]:
-    """Also of deleted ones."""
-    query = select(exports.c.id).where(exports.c.job_id == job_id)
-    return connection.execute(query).scalars().all()

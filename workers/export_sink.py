@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -75,6 +75,3 @@ class StoreSink:
                 digest.update(chunk)
                 self.note()
         return digest.hexdigest()
-
-    def described(self) -> list[dict[str, object]]:
-        return [asdict(file) for file in self.files]

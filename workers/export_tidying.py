@@ -4,7 +4,7 @@ from itertools import islice
 
 import structlog
 
-from storage import exports, jobs, object_keys
+from storage import jobs, kept_exports, object_keys
 from storage.database import Database
 from storage.exports import Export
 from storage.jobs import Job
@@ -32,8 +32,8 @@ class ExportTidying:
         days = self._settings.delete_exports_after_days
         with self._database.begin() as connection:
             if days is not None:
-                exports.retire_exports(connection, days=days)
-            untidy = exports.untidy_exports(
+                kept_exports.retire_exports(connection, days=days)
+            untidy = kept_exports.untidy_exports(
                 connection,
                 rest_seconds=REST_LEASES * self._settings.lease_seconds,
                 skipping=self._away.jobs(),
@@ -55,7 +55,7 @@ class ExportTidying:
             log.warning("exports.files_not_deleted", export_id=export.id, error=str(error))
             count = 0
         with self._database.begin() as connection:
-            exports.mark_tidied(connection, export)
+            kept_exports.mark_tidied(connection, export)
         if count:
             log.info("exports.files_deleted", export_id=export.id, count=count)
 

@@ -7,7 +7,7 @@ from itertools import islice
 import structlog
 from sqlalchemy import Connection
 
-from storage import exports, object_keys, retention, slices
+from storage import kept_exports, object_keys, retention, slices
 from storage.database import Database
 from storage.jobs import Job
 from storage.object_store import ObjectStore, StoreError, StoreUnavailable, open_store
@@ -110,7 +110,7 @@ class Retention:
     def _delete_exports(self, job: Job, results: ObjectStore) -> Iterator[None]:
         """Their files; the rows go with the job's."""
         with self._database.begin() as connection:
-            export_ids = exports.export_ids_of(connection, job.id)
+            export_ids = kept_exports.export_ids_of(connection, job.id)
         for export_id in export_ids:
             listed = results.list(object_keys.export_prefix(export_id))
             _remove(results, (info.key for info in listed), job)

@@ -10,7 +10,17 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
 from domain.planning import Span
 from maskmill.embedded.postgres import PostgresServer
-from storage import allowances, exports, jobs, progress, retention, shards, slices, transitions
+from storage import (
+    allowances,
+    exports,
+    jobs,
+    kept_exports,
+    progress,
+    retention,
+    shards,
+    slices,
+    transitions,
+)
 from storage.database import Database
 from storage.shards import OpenSlice, ShardLease, SliceCounts
 from tests.integration.storage.rows import (
@@ -206,9 +216,9 @@ OFTEN: dict[str, tuple[Callable[[Connection], object], set[str]]] = {
         lambda c: allowances.open_exports_of(c, "key_none"),
         {"ix_exports_open"},
     ),
-    "exports to retire": (lambda c: exports.retire_exports(c, days=30), {"ix_exports_kept"}),
+    "exports to retire": (lambda c: kept_exports.retire_exports(c, days=30), {"ix_exports_kept"}),
     "untidy exports": (
-        lambda c: exports.untidy_exports(c, rest_seconds=600, skipping=frozenset()),
+        lambda c: kept_exports.untidy_exports(c, rest_seconds=600, skipping=frozenset()),
         {"ix_exports_untidy"},
     ),
     "when a result grew": (
