@@ -40,7 +40,8 @@ log = structlog.get_logger()
 # first: storage.lane.keys.queue.
 BULK = "bulk"
 INTERACTIVE = "interactive"
-# Tasks end well before this, so that a message is not delivered to a second worker meanwhile.
+# Tasks end well before this, so that a message is not delivered to a second worker meanwhile; but
+# for exports, which may take hours: whoever gets their message again finds the lease taken.
 VISIBILITY_SECONDS = 600
 
 
