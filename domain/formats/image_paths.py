@@ -16,7 +16,7 @@ LIST_COLUMNS = ("image", "custom_id", "path")
 _LONGEST_NAME = 200  # bytes; file systems allow 255, suffixes are exchanged
 _MERGED_AT = 65_536
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:/+")
-_UNSAFE = re.compile(r"[\\\x00-\x1f\x7f]")
+_UNSAFE = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _RENAMED = "renamed"
 
 
@@ -24,8 +24,8 @@ def local_path(reference: str) -> str:
     """The path below a folder at which an image with this reference is looked for.
 
     A relative path stays as it is. Of an address the scheme goes, and of a web address what
-    follows `?` or `#`; `..` becomes `_up`; what an unpacker could take for a separator, and
-    control characters, become `_`. Different references may give the same path.
+    follows `?` or `#`; `..` becomes `_up`; what an unpacker could take for a separator, control
+    characters and ends of lines become `_`. Different references may give the same path.
     """
     if reference.startswith(("http://", "https://")):
         reference = re.split(r"[?#]", reference, maxsplit=1)[0]

@@ -20,7 +20,7 @@ from domain.formats.colours import hexadecimal, voc_colour
 from domain.formats.fingerprint import fingerprint
 from domain.formats.json_list import JsonList
 from domain.formats.row_runs import runs_in_image
-from domain.formats.xml_text import attribute
+from domain.formats.xml_text import attribute, speakable
 from domain.polygons import LossMeter, coco_drawn, one_ring, outlines
 
 FULL_AT_BYTES = 64 << 20  # Label Studio takes 250 MB, proxies before it less
@@ -63,6 +63,7 @@ class _Writing:
     def __init__(self, info: ExportInfo) -> None:
         self._info = info
         self._fingerprint = fingerprint(info)
+        self._labels = list(map(speakable, info.classes))  # as the labelling config has them
         self._images = self._instances = 0
         self._loss = LossMeter()
         self.kind: Kind = "polygonlabels" if info.options.geometry == "polygon" else "brushlabels"
@@ -106,7 +107,7 @@ class _Writing:
             "original_height": image.height,
             "image_rotation": 0,
             "score": instance.score,
-            "value": {**shape, self.kind: [self._info.classes[instance.class_id]]},
+            "value": {**shape, self.kind: [self._labels[instance.class_id]]},
         }
 
     def _polygon(self, instance: ShownInstance) -> Json | None:

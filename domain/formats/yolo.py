@@ -6,7 +6,6 @@ outline (polygon2mask in ultralytics/data/utils.py). So the rings here keep a li
 edges of the mask's pixels: cut off, they run through its outermost pixels; uncut they have its box.
 """
 
-import json
 from collections.abc import Iterator
 from typing import Literal
 
@@ -143,8 +142,8 @@ def _drawn(numbers: np.ndarray, instance: ShownInstance, image: ShownImage) -> R
 
 
 def _description(info: ExportInfo) -> str:
-    """Strings of JSON are strings of YAML. Without `path` the reader starts from this file."""
-    names = "".join(f"  {n}: {json.dumps(name)}\n" for n, name in enumerate(info.classes))
+    """Without `path` the reader starts from this file."""
+    names = "".join(f"  {n}: {_quoted(name)}\n" for n, name in enumerate(info.classes))
     return f"""# {info.job_id}: {info.model}, maskmill {info.code_version}; more is in maskmill.json
 # All images are in one split. Images that you train with cannot show how good the result is:
 # move some to images/val, their labels to labels/val, and name that folder here.
@@ -152,3 +151,12 @@ train: images/train
 val: images/train
 names:
 {names}"""
+
+
+def _quoted(text: str) -> str:
+    """A string of YAML. JSON's would do, but for its surrogates."""
+    letters = (
+        letter if letter.isprintable() and letter not in '"\\' else f"\\U{ord(letter):08x}"
+        for letter in text
+    )
+    return f'"{"".join(letters)}"'

@@ -10,6 +10,7 @@ from xml.etree import ElementTree as Xml
 from domain.exports import ExportInfo
 from domain.formats.cvat import SCORE
 from domain.formats.fingerprint import fingerprint
+from domain.formats.xml_text import speakable
 from maskmill.push.server import PushError
 
 IMAGES_PER_TASK = 250
@@ -61,7 +62,8 @@ class CvatFolder:
 
     @property
     def labels(self) -> list[str]:
-        return self.info.classes
+        """As XML has them."""
+        return list(map(speakable, self.info.classes))
 
     def batches(self) -> Iterator[CvatBatch]:
         """CVAT knows images by their file names, so that no two in a task may share one."""

@@ -22,6 +22,8 @@ from tests.unit.domain.hard_masks import (
     source_of,
 )
 
+NAME = 'a "star": #1 \\ \u00e4 \U0001f419'
+
 
 def unpacked(source: RowSource, sink: FolderSink) -> ExportCounts:
     """The export, with images where its list says."""
@@ -103,6 +105,6 @@ def test_labels_are_found_whatever_images_are_called(sink: FolderSink) -> None:
 
 
 def test_classes_have_their_names(sink: FolderSink) -> None:
-    unpacked(hard_source(ExportFormat.YOLO, classes={"star": 'a "star": #1'}), sink)
+    unpacked(hard_source(ExportFormat.YOLO, classes={"star": NAME}), sink)
     data = check_det_dataset(str(sink.folder / "data.yaml"), autodownload=False)
-    assert data["names"] == {0: "red circle", 1: 'a "star": #1'}
+    assert data["names"] == {0: "red circle", 1: NAME}

@@ -32,7 +32,7 @@ def placed(*names: str) -> list[str]:
         ("../../etc/a.jpg", "_up/_up/etc/a.jpg"),
         ("a//./b.jpg", "a/b.jpg"),
         ("..\\a.jpg", ".._a.jpg"),
-        ("a\n.jpg", "a_.jpg"),
+        ("a\n\u2028.jpg", "a__.jpg"),
         ("what?.jpg", "what?.jpg"),
         ("..", "_up"),
         ("/", "_"),

@@ -159,4 +159,7 @@ def test_the_labelling_config_has_the_tags_that_the_tasks_name(
     assert labels is not None
     region = tasks(sink)[0]["predictions"][0]["result"][0]
     assert (labels.get("name"), labels.get("toName")) == (region["from_name"], region["to_name"])
-    assert [label.get("value") for label in labels] == ["red circle", '<"star">\ufffd']
+    names = [label.get("value") for label in labels]
+    assert names == ["red circle", '<"star">\ufffd']
+    regions = tasks(sink)[0]["predictions"][0]["result"]
+    assert {region["value"][region["type"]][0] for region in regions} == set(names)

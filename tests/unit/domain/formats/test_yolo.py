@@ -30,6 +30,7 @@ from tests.unit.domain.result_rows import disc
 # pycocotools 2.0.11 has not followed numpy 2 here
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
+NAME = 'a "star": #1 \\ \u00e4 \U0001f419 \x7f\u2028\n'
 Label = tuple[int, np.ndarray]  # class, N x 2 of the image's width and height
 
 
@@ -192,10 +193,10 @@ def test_no_label_is_lost_whatever_images_are_called(sink: FolderSink) -> None:
 
 
 def test_the_description_names_classes_by_their_numbers(sink: FolderSink) -> None:
-    source = hard_source(ExportFormat.YOLO, classes={"star": 'a "star": #1'})
+    source = hard_source(ExportFormat.YOLO, classes={"star": NAME})
     export(sink, source)
     description: dict[str, Any] = yaml.safe_load((sink.folder / "data.yaml").read_text())
-    assert description["names"] == {0: "red circle", 1: 'a "star": #1'}
+    assert description["names"] == {0: "red circle", 1: NAME}
     assert (description["train"], description["val"]) == ("images/train", "images/train")
 
 

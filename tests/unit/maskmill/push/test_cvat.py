@@ -214,6 +214,11 @@ def test_a_project_needs_all_labels(server: Cvat, folder: Path) -> None:
         push(server, folder)
 
 
+def test_labels_may_have_letters_that_xml_has_not(server: Cvat, tmp_path: Path) -> None:
+    push(server, exported(tmp_path / "export", named(NAMES), classes={"star": "st\x01ar"}))
+    check_complete(server)
+
+
 def test_labels_need_no_attribute_for_the_score(server: Cvat, folder: Path) -> None:
     labels: list[dict[str, Any]] = [
         {"name": name, "attributes": []} for name in ("moon", "star", "red circle")
