@@ -5,7 +5,6 @@ what the first has left is removed by `workers.export_tidying`.
 """
 
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -36,6 +35,7 @@ from workers.export_sink import StoreSink, WrittenFile
 from workers.finish_run import manifest_without_parts, part_of
 from workers.heartbeat import Heartbeat, Watch, heartbeat
 from workers.runtime import Runtime
+from workers.scratch import scratch_folder
 
 log = structlog.get_logger()
 
@@ -151,7 +151,7 @@ def _made(run: _Run) -> tuple[list[WrittenFile], ExportCounts]:
     """All files, the provenance last."""
     store = results_store(run.job, settings=run.runtime.settings)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="maskmill-export-")))
+        folder = stack.enter_context(scratch_folder())
         frame = _listed(run, store, folder / _LISTED)
         parts = stack.enter_context(StoredParts(store, folder / _LISTED, note=run.progress.note))
         source = _source(run, frame, parts)

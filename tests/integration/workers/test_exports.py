@@ -489,4 +489,4 @@ def test_nothing_is_left_in_the_folder_for_temporary_files(
         "code": "export_failed",
         "message": "RuntimeError: a writer's fault",
     }
-    assert list(folder.iterdir()) == []
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
