@@ -102,9 +102,17 @@ def _polygons(tolerance: float, meter: LossMeter) -> Segment:
         rings = [without_holes(part) for part in parts]
         drawn = coco_drawn(rings, instance.mask.size) if rings else None
         meter.add(instance.mask, drawn, holes=sum(len(part.holes) for part in parts), parts=0)
-        return [np.ravel(ring).tolist() for ring in rings] or None
+        return [_coordinates(ring) for ring in rings] or None
 
     return segment
+
+
+def _coordinates(ring: np.ndarray) -> list[float]:
+    """x, y, x, y, ...; corners of pixels as whole numbers, which are two letters shorter."""
+    coordinates = ring.ravel()
+    whole = coordinates.astype(np.int64)
+    shortest: list[Any] = (whole if np.array_equal(whole, coordinates) else coordinates).tolist()
+    return shortest
 
 
 def _info(info: ExportInfo) -> dict[str, Any]:
