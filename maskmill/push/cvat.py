@@ -161,7 +161,7 @@ class _Push:
             "sorting_method": "predefined",
             "remote_files": [frame.url for frame in batch.frames],
         }
-        answer = self._server.send("POST", f"/api/tasks/{task_id}/data", json=data)
+        answer = self._server.send("POST", f"/api/tasks/{task_id}/data/", json=data)
         request = self._finished(answer.json()["rq_id"])
         if request["status"] != "finished":
             raise PushError(
@@ -188,7 +188,7 @@ class _Push:
 
     def _annotate(self, task_id: int, shapes: Iterator[Json]) -> None:
         """The first request replaces what an answer lost on the way may have left behind."""
-        path = f"/api/tasks/{task_id}/annotations"
+        path = f"/api/tasks/{task_id}/annotations/"
         first = True
         for some in _some(shapes):
             body = {"version": 0, "tags": [], "shapes": some, "tracks": []}
