@@ -4,8 +4,9 @@ Coordinates are corners of pixels: (0, 0) is the image's top left corner, and th
 between it and (1, 1). A ring is an N x 2 float64 array of (x, y), not closed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -21,7 +22,7 @@ from domain.simplification import simplified
 _TURNS = np.array([0, 1, 1, 0, 1, 0, 2, 1, 1, 2, 0, 1, 0, 1, 1, 0], np.uint8)
 _MAIN_DIAGONAL = 9
 
-_CORNERS_COMPARED = 64
+_CORNERS_COMPARED = 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,33 +138,47 @@ def _next_on_the_left(corner: np.ndarray, ring: np.ndarray) -> tuple[int, np.nda
     return int(met[nearest]), np.array([at[nearest], y])
 
 
-def one_ring(parts: Sequence[Outline]) -> np.ndarray:
-    """One ring for at least one part, without holes: each part is joined to the nearest corner of
-    those before by a bridge, there and back. Filled by the even-odd rule, bridges have no area."""
-    first, *others = map(without_holes, parts)
-    for ring in others:
-        place, start = _nearest(first, ring)
-        first = _joined(first, place, first[place], np.roll(ring, -start, axis=0))
-    return first
-
-
-def _nearest(one: np.ndarray, other: np.ndarray) -> tuple[int, int]:
-    """The places of the corners that are nearest to each other. Of a ring with many corners some
-    are looked at, at even distances."""
-    step = 1 + len(other) // _CORNERS_COMPARED
-    some = other[::step]
-    squares = (one * one).sum(axis=1)[:, None] + (some * some).sum(axis=1)
-    place, number = divmod(int((squares - 2 * one @ some.T).argmin()), len(some))
-    return place, number * step
-
-
 def _joined(ring: np.ndarray, place: int, landing: np.ndarray, other: np.ndarray) -> np.ndarray:
     """`ring` up to `landing`, which lies on its side from `place` on, then around `other` from its
     first corner, and back."""
     here = landing[None]
-    joined = np.concatenate([ring[: place + 1], here, other, other[:1], here, ring[place + 1 :]])
-    moves = (joined != np.roll(joined, 1, axis=0)).any(axis=1)
-    return np.compress(moves, joined, axis=0)
+    pieces = [ring[: place + 1], here, other, other[:1], here, ring[place + 1 :]]
+    return _without_repeats(np.concatenate(pieces))
+
+
+def one_ring(parts: Sequence[Outline]) -> np.ndarray:
+    """One ring for at least one part, without holes: each part is joined to the nearest corner of
+    those before by a bridge, there and back. Filled by the even-odd rule, bridges have no area."""
+    rings = [without_holes(part) for part in parts]
+    corners = np.concatenate(rings)
+    bounds = list(pairwise(np.cumsum([len(ring) for ring in rings]).tolist()))
+    bridges = [_nearest(corners[:first], corners[first:past]) for first, past in bounds]
+    detours: dict[int, list[int]] = {}
+    for (first, past), (place, number) in zip(bounds[::-1], bridges[::-1], strict=True):
+        start = first + number
+        around = _with_detours([*range(start, past), *range(first, start)], detours)
+        detours[place] = [*around, start, place, *detours.get(place, ())]
+    return _without_repeats(corners[_with_detours(range(len(rings[0])), detours)])
+
+
+def _nearest(one: np.ndarray, other: np.ndarray) -> tuple[int, int]:
+    """The places of the corners that are nearest to each other. Of very many corners only some are
+    looked at, at even distances."""
+    steps = [1 + len(corners) // _CORNERS_COMPARED for corners in (one, other)]
+    (x, y), (other_x, other_y) = one[:: steps[0]].T, other[:: steps[1]].T
+    apart = np.square(x[:, None] - other_x) + np.square(y[:, None] - other_y)
+    place, other_place = divmod(int(apart.argmin()), len(other_x))
+    return place * steps[0], other_place * steps[1]
+
+
+def _with_detours(places: Iterable[int], detours: Mapping[int, Sequence[int]]) -> list[int]:
+    """The places of corners, each with the way from there and back to it, if there is one."""
+    return [step for place in places for step in (place, *detours.get(place, ()))]
+
+
+def _without_repeats(ring: np.ndarray) -> np.ndarray:
+    moves = (ring != np.roll(ring, 1, axis=0)).any(axis=1)
+    return np.compress(moves, ring, axis=0)
 
 
 def coco_drawn(rings: Sequence[np.ndarray], size: tuple[int, int]) -> Rle:

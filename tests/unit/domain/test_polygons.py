@@ -159,6 +159,17 @@ def test_a_part_in_a_hole_is_a_part_of_its_own() -> None:
     assert (len(ring.holes), len(island.holes)) == (1, 0)
 
 
+def test_parts_are_joined_from_corner_to_nearest_corner_there_and_back() -> None:
+    mask = np.zeros((20, 40), np.uint8)
+    mask[2:6, 2:6] = mask[3:7, 9:30] = mask[10:14, 27:36] = 1
+    whole = [tuple(corner) for corner in one_ring(found(mask)).tolist()]
+    sides_of_whole = list(zip(whole, whole[1:] + whole[:1], strict=True))
+    for there, back in ((6, 2), (9, 3)), ((30, 7), (27, 10)):
+        assert (there, back) in sides_of_whole
+        assert (back, there) in sides_of_whole
+    assert len(whole) == 3 * 4 + 2 * 2
+
+
 # -- simplified -----------------------------------------------------------------------------------
 
 
