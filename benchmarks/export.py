@@ -332,8 +332,8 @@ def table(rows: list[dict[str, Any]], mask_bytes: float, machine: dict[str, str]
         lines.append(f"| {name} | {cells} | {loss[-1] if loss else ''} |")
     said = ", ".join(f"{key} {value}" for key, value in machine.items())
     masks = (
-        f"Masks of {mask_bytes:.0f} bytes of run lengths on average, in {SIZE}x{SIZE} pixels. They are "
-        "the same some hundred over and over, which Parquet compresses better than others."
+        f"Masks of {mask_bytes:.0f} bytes of run lengths on average, in {SIZE}x{SIZE} pixels. They "
+        "are the same some hundred over and over, which Parquet compresses better than others."
     )
     return "\n".join([*lines, "", masks, "", said, ""])
 
