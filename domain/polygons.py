@@ -127,15 +127,18 @@ def _from_leftmost(ring: np.ndarray) -> np.ndarray:
 
 
 def _next_on_the_left(corner: np.ndarray, ring: np.ndarray) -> tuple[int, np.ndarray]:
-    """The point of the ring, and the place of the corner before it."""
+    """The point of the ring, and the place of the corner before it. Rings that a format has moved
+    may cross; where nothing is on the left, the nearest corner is taken."""
     (x, y), ends = corner, np.roll(ring, -1, axis=0)
     above, below = np.minimum(ring[:, 1], ends[:, 1]), np.maximum(ring[:, 1], ends[:, 1])
     (met,) = ((above <= y) & (y <= below) & (above < below)).nonzero()
     (x0, y0), (x1, y1) = ring[met].T, ends[met].T
     at = x0 + (y - y0) / (y1 - y0) * (x1 - x0)
-    at[at > x] = -np.inf
-    nearest = at.argmax()
-    return int(met[nearest]), np.array([at[nearest], y])
+    met, at = met[at <= x], at[at <= x]
+    if not len(met):
+        place, _ = _nearest(ring, corner[None])
+        return place, ring[place]
+    return int(met[at.argmax()]), np.array([at.max(), y])
 
 
 def _joined(ring: np.ndarray, place: int, landing: np.ndarray, other: np.ndarray) -> np.ndarray:

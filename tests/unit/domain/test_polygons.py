@@ -170,6 +170,16 @@ def test_parts_are_joined_from_corner_to_nearest_corner_there_and_back() -> None
     assert len(whole) == 3 * 4 + 2 * 2
 
 
+def test_a_hole_that_a_format_has_moved_outside_is_joined_all_the_same() -> None:
+    square = np.array([[5.0, 5.0], [9.0, 5.0], [9.0, 9.0], [5.0, 9.0]])
+    for way in (-4.0, 0.0), (4.5, -6.0):
+        moved = Outline(square, (square[::-1] + np.array(way),))
+        cut = without_holes(moved)
+        assert np.isfinite(cut).all()
+        expected = windings(rings_of(moved), (20, 20))
+        np.testing.assert_array_equal(windings([cut], (20, 20)), expected)
+
+
 # -- simplified -----------------------------------------------------------------------------------
 
 
