@@ -27,7 +27,7 @@ demo: $(READY)
 	@$(BIN)/python -m maskmill demo
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .

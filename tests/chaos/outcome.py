@@ -38,7 +38,7 @@ def outcome_of(chaos: ChaosStack, job: Job, *, images: int) -> Outcome:
         outcome.instances += sum(1 for _ in instances)
         for row in iter_images(_checked(chaos, prefix, part.images, outcome)):
             seen[row.image_index] += 1
-            outcome.failed.update([row.error_code] if row.error_code else [])
+            outcome.failed.update([str(row.error_code)] if row.error_code else [])
     outcome.images, outcome.parts = len(seen), len(manifest.parts)
     outcome.require(set(seen) == set(range(images)), f"{images - len(seen)} images are missing")
     twice = [index for index, count in seen.items() if count > 1]

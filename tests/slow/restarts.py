@@ -20,6 +20,7 @@ from storage.object_keys import results_root
 
 IMAGES = 200_000
 EVERY_SECONDS = 30.0
+SETTLED_SECONDS = 75.0  # after which the time left is known
 LEASE_SECONDS = 10.0
 ENVIRONMENT = {
     "MASKMILL_MODELS": "null",
@@ -52,6 +53,8 @@ def labelled(stack: EmbeddedStack, client: Client) -> dict[str, object]:
 
     try:
         with watched(stack.process_ids, measure=seconds) as seen:
+            time.sleep(SETTLED_SECONDS)
+            promised, promised_at = client.get_job(job.id).eta_seconds, seconds()
             job = client.wait(job.id, timeout_seconds=3600)
             job_seconds = seconds()
     finally:
@@ -61,6 +64,8 @@ def labelled(stack: EmbeddedStack, client: Client) -> dict[str, object]:
         "counts": job.counts.model_dump(),
         "seconds": job_seconds,
         "ends": ends,
+        "promised_seconds": promised,
+        "left_seconds": job_seconds - promised_at,
         "orphans": orphans_left(stack, job),
         "peak_mib": peaks(seen, job_seconds),
     }

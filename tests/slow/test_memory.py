@@ -49,5 +49,6 @@ def test_memory_does_not_grow_and_nothing_is_left_while_workers_end_all_the_time
     assert answer["counts"]["succeeded"] == answer["counts"]["total"] == 200_000
     assert len(answer["ends"]) >= 4
     assert answer["orphans"] == []
+    assert answer["promised_seconds"] == pytest.approx(answer["left_seconds"], rel=0.2)
     for name, (first_half, second_half) in answer["peak_mib"].items():
         assert second_half < 1.1 * first_half + 5, name
