@@ -26,7 +26,7 @@ COMMANDS = {
     "priority": ("jobs", "priority", "Move a job before or behind others."),
     "results": ("results", "results", "Download a job's results."),
     "export": ("exports", "export", "Download a job's result in the format of another tool."),
-    "push": ("push", "push", "Send a job's result into Label Studio or CVAT."),
+    "push": ("push", "push", "Send a job's result into a project of Label Studio or CVAT."),
     "exports": ("exports", "exports", "List the exports of a job, newest first."),
     "errors": ("results", "errors", "List the images that could not be labelled."),
     "keys": ("keys", "app", "Make, list and revoke API keys (admin keys only)."),

@@ -30,6 +30,7 @@ from maskmill.embedded.postgres import PostgresServer
 from maskmill.embedded.valkey import ValkeyServer
 from maskmill.sample_scenes import draw_scene
 from storage.lane import Answer, FrontLane
+from storage.lane.errors import LaneSilent
 from storage.settings import Settings
 from tests.integration.storage.lanes import lane_settings, run, started
 from tests.services import REPOSITORY, fresh_database, wait_until
@@ -62,7 +63,13 @@ class Worker:
             )
 
     def wait_until_it_lives(self) -> None:
-        wait_until(lambda: self.counts()["workers"], seconds=120)
+        wait_until(self._lives, seconds=120)
+
+    def _lives(self) -> bool:
+        try:
+            return self.counts()["workers"] > 0
+        except LaneSilent:  # a machine that is busy starting it
+            return False
 
     def counts(self) -> dict[str, int]:
         assert self.process.poll() is None, self.log.read_text()
@@ -115,10 +122,13 @@ def worker(
         )
         worker = Worker(settings, folder / "worker.log")
         worker.start()
-        worker.wait_until_it_lives()
-        yield worker
-        worker.process.send_signal(signal.SIGTERM)
-        assert worker.process.wait(timeout=30) == 0
+        try:
+            worker.wait_until_it_lives()
+            yield worker
+        finally:
+            worker.process.send_signal(signal.SIGTERM)
+            status = worker.process.wait(timeout=30)
+        assert status == 0
 
 
 def body(answer: Answer, *, status: int = 200) -> Any:
