@@ -1,5 +1,5 @@
 # make demo   a whole labelling job on sample scenes, on this machine
-# make test   every test (sets up .venv first)
+# make test   the tests (sets up .venv first)
 # make test-slow       the full-size network on the CPU, thousands of images: an hour, 16 GiB
 # make test-reference  our checkpoint mapping and engine against Meta's own code, in a venv beside
 # make test-readers    exports, read back by the tools they are for, each in a venv of its own
@@ -27,7 +27,7 @@ demo: $(READY)
 	@$(BIN)/python -m maskmill demo
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not long" $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -38,6 +38,7 @@ check: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest --timeout 3600 tests/slow $(ARGS)
+	$(BIN)/python -m pytest -m long tests/unit
 	GOOD_IMAGES_FOR_EACH_BAD=39 $(BIN)/python -m pytest --timeout 3600 tests/acceptance/test_bad_images.py
 
 test-reference: .reference/.ready

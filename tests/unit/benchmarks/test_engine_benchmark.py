@@ -41,6 +41,7 @@ def check_rows(result: dict[str, Any], text: str) -> None:
             assert row["milliseconds_per_image"] > 0
 
 
+@pytest.mark.long
 def test_every_way_agrees_with_the_plain_one_on_the_demo_network(tmp_path: Path) -> None:
     result, text = results(tmp_path, "--size", "256x256")
     check_rows(result, text)
@@ -50,6 +51,7 @@ def test_every_way_agrees_with_the_plain_one_on_the_demo_network(tmp_path: Path)
     assert all(row["note"] is None and row["milliseconds_per_image"] > 0 for row in crowd)
 
 
+@pytest.mark.long
 def test_with_random_weights_stand_ins_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,7 +145,11 @@ def prompts_for(kind: str, scene: Scene, seed: int) -> list[ConceptPrompt]:
 
 @pytest.mark.parametrize(
     ("kind", "first"),
-    [(kind, first) for kind, count in SCENES.items() for first in range(0, count, SCENES_PER_TEST)],
+    [
+        pytest.param(kind, first, marks=[pytest.mark.long] if first > SCENES_PER_TEST else [])
+        for kind, count in SCENES.items()
+        for first in range(0, count, SCENES_PER_TEST)
+    ],
 )
 def test_instances_agree_with_the_stock_network(
     network: Network, stock: Stock, kind: str, first: int

@@ -42,6 +42,7 @@ def parameters(*parts: nn.Module) -> set[torch.dtype]:
     return {tensor.dtype for part in parts for tensor in part.parameters()}
 
 
+@pytest.mark.long
 def test_bfloat16_finds_the_same_instances(network: Network, bfloat16: Network) -> None:
     """Measured over these 10 scenes: 110 of 110 instances matched, the worst at IoU 0.98; scores
     0.004 apart in the mean, 0.003 at the 95th percentile, 0.34 in one case on the brink."""
