@@ -47,7 +47,7 @@ def test_memory_does_not_grow_over_ten_thousand_images() -> None:
 def test_memory_does_not_grow_and_nothing_is_left_while_workers_end_all_the_time() -> None:
     answer = answer_of("restarts")
     assert answer["counts"]["succeeded"] == answer["counts"]["total"] == 200_000
-    assert len(answer["ends"]) >= 4
+    assert len(answer["ends"]) >= 2
     assert answer["orphans"] == []
     assert answer["promised_seconds"] == pytest.approx(answer["left_seconds"], rel=0.2)
     for name, (first_half, second_half) in answer["peak_mib"].items():
