@@ -2,7 +2,8 @@
 
 from maskmill.push.cvat import push_cvat
 from maskmill.push.label_studio import push_label_studio
-from maskmill.push.outcome import ProjectChoice, Pushed
+from maskmill.push.outcome import Pushed
+from maskmill.push.project import ProjectChoice
 from maskmill.push.server import PushError
 
 __all__ = ["ProjectChoice", "PushError", "Pushed", "push_cvat", "push_label_studio"]

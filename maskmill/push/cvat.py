@@ -15,15 +15,15 @@ from domain.formats.cvat import SCORE
 from domain.printable import printable
 from maskmill.client import FileProgress
 from maskmill.push.cvat_file import CvatBatch, CvatFolder, Mask
-from maskmill.push.outcome import ProjectChoice, Pushed, in_rounds
-from maskmill.push.server import PushError, RefusedError, Server, TokenAuth
+from maskmill.push.outcome import Pushed, in_rounds
+from maskmill.push.project import Json, ProjectChoice, find_project
+from maskmill.push.server import PushError, Server, TokenAuth, in_requests
 
 _NAME = "CVAT"
 _UNFINISHED = " (unfinished)"
 _PAGE = 100
 _NUMBERS_AT_ONCE = 2_000_000  # of runs in a request; about 10 MB
 _POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.25, 5.0
-_NOT_FOUND = 404
 _LEGACY_KEY = re.compile(r"[0-9a-f]{40}")
 _SCORE_ATTRIBUTE = {
     "name": SCORE,
@@ -32,8 +32,6 @@ _SCORE_ATTRIBUTE = {
     "default_value": "",
     "values": [],
 }
-
-Json = dict[str, Any]
 
 
 def push_cvat(
@@ -82,35 +80,26 @@ class _Push:
     # The project
 
     def _project_id(self) -> int:
-        project = self._by_id() if self._choice.id is not None else self._by_name()
+        project = self._found_project() or self._new_project()
         if project.get("organization") is not None:
             self._server.params["org_id"] = project["organization"]
         return int(project["id"])
 
-    def _by_id(self) -> Json:
-        try:
-            project: Json = self._server.get(f"/api/projects/{self._choice.id}")
-        except RefusedError as error:
-            if error.status != _NOT_FOUND:
-                raise
-            raise PushError(
-                f"{_NAME} at {self._server.url} has no project {self._choice.id}"
-            ) from error
-        return project
+    def _found_project(self) -> Json | None:
+        return find_project(
+            self._server,
+            self._choice,
+            path=f"/api/projects/{self._choice.id}",
+            among=self._pages("projects", name=self._choice.name),
+            name_field="name",
+        )
 
-    def _by_name(self) -> Json:
-        """Made with the export's labels where there is none."""
-        name = self._choice.name
-        named = [p for p in self._pages("projects", name=name) if p["name"] == name]
-        if len(named) > 1:
-            ids = ", ".join(str(project["id"]) for project in named)
-            raise PushError(f"projects {ids} are all called {name!r}: give an id")
-        if named:
-            return named[0]
+    def _new_project(self) -> Json:
+        """With the export's labels."""
         labels = [
             {"name": label, "attributes": [_SCORE_ATTRIBUTE]} for label in self._folder.labels
         ]
-        new = {"name": name, "labels": labels}
+        new = {"name": self._choice.name, "labels": labels}
         project: Json = self._server.send("POST", "/api/projects", json=new).json()
         return project
 
@@ -125,13 +114,7 @@ class _Push:
         return labels
 
     def _pages(self, what: str, **query: Any) -> Iterator[Json]:
-        page = 1
-        while True:
-            answer = self._server.get(f"/api/{what}", page=page, page_size=_PAGE, **query)
-            yield from answer["results"]
-            if answer["next"] is None:
-                return
-            page += 1
+        return self._server.pages(f"/api/{what}", page_size=_PAGE, **query)
 
     # A task
 
@@ -190,7 +173,7 @@ class _Push:
         """The first request replaces what an answer lost on the way may have left behind."""
         path = f"/api/tasks/{task_id}/annotations/"
         first = True
-        for some in _some(shapes):
+        for some in in_requests(shapes, _numbers, most=_NUMBERS_AT_ONCE):
             body = {"version": 0, "tags": [], "shapes": some, "tracks": []}
             if first:
                 self._server.send("PUT", path, repeatable=True, json=body)
@@ -202,6 +185,10 @@ class _Push:
 def _reason(request: Json) -> str:
     message = str(request.get("message") or "").strip()
     return printable(message.splitlines()[-1]) if message else "it gives no reason"
+
+
+def _numbers(shape: Json) -> int:
+    return len(shape["points"])
 
 
 def _shapes(batch: CvatBatch, numbers: dict[str, int], labels: dict[str, Json]) -> Iterator[Json]:
@@ -224,17 +211,3 @@ def _shape(mask: Mask, frame: int, label: Json) -> Json:
         "points": [*mask.runs, *mask.corners],
         "attributes": [{"spec_id": spec, "value": mask.score} for spec in scores],
     }
-
-
-def _some(shapes: Iterator[Json]) -> Iterator[list[Json]]:
-    """As many as one request may hold."""
-    some: list[Json] = []
-    size = 0
-    for shape in shapes:
-        if some and size + len(shape["points"]) > _NUMBERS_AT_ONCE:
-            yield some
-            some, size = [], 0
-        some.append(shape)
-        size += len(shape["points"])
-    if some:
-        yield some

@@ -1,9 +1,8 @@
 """Tasks with predictions into a Label Studio project (api.labelstud.io)."""
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree as Xml
 
 import httpx
@@ -11,17 +10,16 @@ from pydantic_core import from_json
 
 from domain.formats.label_studio import FROM_NAME, TASK_ID
 from maskmill.client import FileProgress
-from maskmill.push.outcome import ProjectChoice, Pushed, in_rounds
-from maskmill.push.server import PushError, RefusedError, Server, TokenAuth
+from maskmill.push.outcome import Pushed, in_rounds
+from maskmill.push.project import Json, ProjectChoice, find_project
+from maskmill.push.server import PushError, RefusedError, Server, TokenAuth, in_requests
 
 _NAME = "Label Studio"
 _CONFIG = "label-config.xml"
 _PAGE = 500
 _TASKS_AT_ONCE = 100
 _BYTES_AT_ONCE = 8 << 20
-_NOT_FOUND, _TOO_LARGE = 404, 413
-
-Json = dict[str, Any]
+_TOO_LARGE = 413
 
 
 def push_label_studio(
@@ -73,6 +71,10 @@ class _Task:
     json: bytes
 
 
+def _size(task: _Task) -> int:
+    return len(task.json)
+
+
 class _Push:
     def __init__(
         self, server: Server, folder: Path, choice: ProjectChoice, report: FileProgress
@@ -91,7 +93,8 @@ class _Push:
             len(done) if self._there_before is None else self._there_before
         )
         self._report(len(done), total)
-        for batch in _batches(task for task in _tasks(self._folder) if task.id not in done):
+        missing = (task for task in _tasks(self._folder) if task.id not in done)
+        for batch in in_requests(missing, _size, most=_BYTES_AT_ONCE, most_items=_TASKS_AT_ONCE):
             self._send(project, batch)
             done.update(task.id for task in batch)
             self._report(len(done), total)
@@ -100,40 +103,19 @@ class _Push:
 
     def _project(self) -> Json:
         config = (self._folder / _CONFIG).read_text(encoding="utf-8")
-        found = self._by_id() if self._choice.id is not None else self._by_name()
+        found = find_project(
+            self._server,
+            self._choice,
+            path=f"/api/projects/{self._choice.id}/",
+            among=self._server.pages("/api/projects/", page_size=_PAGE),
+            name_field="title",
+        )
         if found is None:
             new = {"title": self._choice.name, "label_config": config}
             project: Json = self._server.send("POST", "/api/projects/", json=new).json()
             return project
         _check_labels(found, config)
         return found
-
-    def _by_id(self) -> Json:
-        try:
-            project: Json = self._server.get(f"/api/projects/{self._choice.id}/")
-        except RefusedError as error:
-            if error.status != _NOT_FOUND:
-                raise
-            raise PushError(
-                f"{_NAME} at {self._server.url} has no project {self._choice.id}"
-            ) from error
-        return project
-
-    def _by_name(self) -> Json | None:
-        named = [p for p in self._projects() if p["title"] == self._choice.name]
-        if len(named) > 1:
-            ids = ", ".join(str(project["id"]) for project in named)
-            raise PushError(f"projects {ids} are all called {self._choice.name!r}: give an id")
-        return named[0] if named else None
-
-    def _projects(self) -> Iterator[Json]:
-        page = 1
-        while True:
-            answer = self._server.get("/api/projects/", page=page, page_size=_PAGE)
-            yield from answer["results"]
-            if answer.get("next") is None:
-                return
-            page += 1
 
     def _tasks_there(self, project: Json) -> Iterator[str]:
         """The ids of this export's tasks that the project has."""
@@ -176,19 +158,6 @@ def _tasks(folder: Path) -> Iterator[_Task]:
                 task = line.strip(b"[], \r\n")
                 if task:
                     yield _Task(from_json(task)["data"][TASK_ID], task)
-
-
-def _batches(tasks: Iterable[_Task]) -> Iterator[list[_Task]]:
-    batch: list[_Task] = []
-    size = 0
-    for task in tasks:
-        if batch and (len(batch) == _TASKS_AT_ONCE or size + len(task.json) > _BYTES_AT_ONCE):
-            yield batch
-            batch, size = [], 0
-        batch.append(task)
-        size += len(task.json)
-    if batch:
-        yield batch
 
 
 def _check_labels(project: Json, config: str) -> None:

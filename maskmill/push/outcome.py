@@ -1,4 +1,4 @@
-"""What is asked of a push, and what became of it."""
+"""What became of a push."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,18 +9,6 @@ from maskmill.push.server import UnsureError
 
 _ROUNDS = 6
 _growing = wait_random_exponential(multiplier=1, max=30)  # seconds
-
-
-@dataclass(frozen=True, slots=True)
-class ProjectChoice:
-    """A project that is there, by its id; or the one with this name, made where there is none."""
-
-    id: int | None = None
-    name: str | None = None
-
-    def __post_init__(self) -> None:
-        if (self.id is None) == (self.name is None):
-            raise ValueError("a project is chosen by its id or by its name")
 
 
 @dataclass(frozen=True, slots=True)

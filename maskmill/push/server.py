@@ -1,8 +1,8 @@
 """HTTP to an annotation server: retries, and errors that say what to do."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import httpx
 from tenacity import (
@@ -15,6 +15,8 @@ from tenacity import (
 
 from domain.printable import printable
 from maskmill.connection import MaskmillError, is_this_machine
+
+T = TypeVar("T")
 
 TOKEN_VARIABLE = "MASKMILL_PUSH_TOKEN"  # noqa: S105
 
@@ -69,7 +71,7 @@ class Server:
     def __init__(self, url: str, auth: httpx.Auth, *, name: str) -> None:
         self.url = url.rstrip("/")
         self.params: dict[str, Any] = {}  # of all requests
-        self._name = name
+        self.name = name
         self._http = httpx.Client(
             auth=auth,
             timeout=_TIMEOUT_SECONDS,
@@ -89,6 +91,16 @@ class Server:
 
     def get(self, path: str, **params: Any) -> Any:
         return self.send("GET", path, repeatable=True, params=params).json()
+
+    def pages(self, path: str, **params: Any) -> Iterator[Any]:
+        """What a list holds, page by page."""
+        page = 1
+        while True:
+            answer = self.get(path, page=page, **params)
+            yield from answer["results"]
+            if answer["next"] is None:
+                return
+            page += 1
 
     def send(
         self, method: str, path: str, *, repeatable: bool = False, **options: Any
@@ -123,21 +135,38 @@ class Server:
         return response
 
     def _no_answer(self, why: object) -> str:
-        return f"no answer from {self._name} at {self.url}: {why}"
+        return f"no answer from {self.name} at {self.url}: {why}"
 
     def _refusal(self, response: httpx.Response) -> PushError:
         status, detail = response.status_code, _detail(response)
         if status == _TOO_MANY_REQUESTS:
             return UnreachableError(self._no_answer(detail), pause_seconds=_asked_pause(response))
         if status in (401, 403):
-            message = f"{self._name} at {self.url} does not accept the token ({detail}). Set "
+            message = f"{self.name} at {self.url} does not accept the token ({detail}). Set "
             message += f"{TOKEN_VARIABLE} to one of a user who may change the project."
         else:
             what = f"{response.request.method} {response.request.url.path}"
-            message = f"{self._name} answers {status} to {what}: {detail}"
+            message = f"{self.name} answers {status} to {what}: {detail}"
         if response.is_redirect:
             message += f"; it moved to {response.headers.get('location')}"
         return RefusedError(message, status=status)
+
+
+def in_requests(
+    items: Iterable[T], size: Callable[[T], int], *, most: int, most_items: int | None = None
+) -> Iterator[list[T]]:
+    """As many as one request may hold, by their number and the sum of their sizes; a larger one
+    goes alone."""
+    batch: list[T] = []
+    held = 0
+    for item in items:
+        if batch and (len(batch) == most_items or held + size(item) > most):
+            yield batch
+            batch, held = [], 0
+        batch.append(item)
+        held += size(item)
+    if batch:
+        yield batch
 
 
 def _detail(response: httpx.Response) -> str:
