@@ -31,6 +31,14 @@ class ShardStatus(StrEnum):
     CANCELED = "canceled"
 
 
+class ResultUse(StrEnum):
+    """What is made of a job's result, by one queue and under one kind of lease."""
+
+    EXPORT = "export"
+    EVALUATION = "evaluation"
+    PREVIEW = "preview"  # of a job on hold, once its sample is labelled
+
+
 class ExportStatus(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"

@@ -8,9 +8,11 @@ import base64
 import hashlib
 import hmac
 
+from domain.lifecycle import ResultUse
+
 ANNOUNCED = frozenset(
     f"job.{what}" for what in ("running", "succeeded", "failed", "canceled", "paused", "resumed")
-) | {"export.succeeded", "export.failed"}
+) | {f"{use}.{what}" for use in ResultUse for what in ("succeeded", "failed")}
 
 # Seconds from a failed attempt to the next: about a day in all.
 _PAUSES = (5, 30, 120, 600, 3600, 6 * 3600, 16 * 3600)

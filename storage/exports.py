@@ -1,7 +1,8 @@
 """Exports: made once per result and options, under a lease, again from the start where it is lost.
 
-`result` names what is exported: `manifest N`, or for a job that still runs the time at which its
-result last grew. The same options on the same result are the same export, unless that failed.
+`result` names what is exported: `manifest N`, for a job that still runs the time at which its
+result last grew, or the job's sample. The same options on the same result are the same export,
+unless that failed. Evaluations and previews are made in the same way, and differ in their `kind`.
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from sqlalchemy import (
     Row,
     Text,
     and_,
+    exists,
     false,
     func,
     literal,
@@ -28,13 +30,17 @@ from sqlalchemy.dialects.postgresql import insert
 
 from domain.errors import LeaseLost
 from domain.ids import new_id
-from domain.lifecycle import ExportStatus, export_sources
+from domain.lifecycle import ExportStatus, ResultUse, export_sources
 from storage import outbox
-from storage.conditions import EXPORT_IS_OPEN
+from storage.conditions import EXPORT_IS_OPEN, JOB_IS_OPEN, SHARD_IS_OPEN
 from storage.events import record_event
-from storage.tables import exports, lease_tokens
+from storage.tables import exports, jobs, lease_tokens, shards
 
 _MANIFEST = "manifest "
+SAMPLE = "sample"
+
+
+ID_PREFIXES = {ResultUse.EXPORT: "exp", ResultUse.EVALUATION: "evl", ResultUse.PREVIEW: "prv"}
 
 
 def whole_result(manifest_number: int) -> str:
@@ -46,7 +52,7 @@ def partial_result(grew_at: datetime) -> str:
 
 
 def manifest_of(result: str) -> int | None:
-    """The manifest's number; None for a partial result."""
+    """The manifest's number; None for a partial result, and for a sample."""
     return int(result.removeprefix(_MANIFEST)) if result.startswith(_MANIFEST) else None
 
 
@@ -57,6 +63,7 @@ class NewExport:
     options: dict[str, Any]
     options_sha256: str
     result: str
+    kind: ResultUse = ResultUse.EXPORT
     idempotency_key: str | None = None
     traceparent: str | None = None
 
@@ -68,6 +75,7 @@ class Export:
 
     id: str
     job_id: str
+    kind: ResultUse
     status: ExportStatus
     options: dict[str, Any]
     options_sha256: str
@@ -109,7 +117,8 @@ IS_THERE = exports.c.deleted_at.is_(None)
 def export_of(row: Row[Any]) -> Export:
     values = row._asdict()
     values = {name: values[name] for name in Export.__dataclass_fields__}
-    return Export(**{**values, "status": ExportStatus(values["status"])})
+    kinds = {"status": ExportStatus(values["status"]), "kind": ResultUse(values["kind"])}
+    return Export(**{**values, **kinds})
 
 
 def create_export(connection: Connection, new: NewExport) -> tuple[Export, bool]:
@@ -117,7 +126,7 @@ def create_export(connection: Connection, new: NewExport) -> tuple[Export, bool]
     key, else with the same options. The second value says whether the export is new; comparing
     `options_sha256` is the caller's."""
     values = {
-        "id": new_id("exp"),
+        "id": new_id(ID_PREFIXES[new.kind]),
         "status": ExportStatus.QUEUED,
         **{name: getattr(new, name) for name in NewExport.__dataclass_fields__},
     }
@@ -149,22 +158,33 @@ def _same(connection: Connection, new: NewExport) -> Export:
 
 def _record(connection: Connection, export: Export, what: str | None = None, **data: Any) -> None:
     """With the webhook call that this may want."""
-    about = {"export_id": export.id, "format": export.options["format"], **data}
-    kind = f"export.{what or export.status}"
+    about = {f"{export.kind}_id": export.id, **data}
+    if export.kind is ResultUse.EXPORT:
+        about["format"] = export.options["format"]
+    kind = f"{export.kind}.{what or export.status}"
     record_event(connection, export.job_id, kind=kind, data=about)
 
 
-def find_export(connection: Connection, job_id: str, export_id: str) -> Export | None:
-    query = select(*COLUMNS).where(exports.c.id == export_id, exports.c.job_id == job_id, IS_THERE)
+def find_export(
+    connection: Connection, job_id: str, export_id: str, *, kind: ResultUse = ResultUse.EXPORT
+) -> Export | None:
+    query = select(*COLUMNS).where(
+        exports.c.id == export_id, exports.c.job_id == job_id, exports.c.kind == kind, IS_THERE
+    )
     row = connection.execute(query).one_or_none()
     return export_of(row) if row else None
 
 
 def list_exports(
-    connection: Connection, job_id: str, *, before: str | None, limit: int
+    connection: Connection,
+    job_id: str,
+    *,
+    before: str | None,
+    limit: int,
+    kind: ResultUse = ResultUse.EXPORT,
 ) -> list[Export]:
     """Newest first; `before` is the id of the last export of the page before."""
-    query = select(*COLUMNS).where(exports.c.job_id == job_id, IS_THERE)
+    query = select(*COLUMNS).where(exports.c.job_id == job_id, exports.c.kind == kind, IS_THERE)
     if before is not None:
         query = query.where(exports.c.id < before)
     rows = connection.execute(query.order_by(exports.c.id.desc()).limit(limit))
@@ -229,6 +249,23 @@ def seconds_from_now(seconds: float) -> ColumnElement[datetime]:
 
 
 _LEASE_FREE = or_(exports.c.lease_expires_at.is_(None), exports.c.lease_expires_at < func.now())
+_FIRST_OPEN_SHARD = (
+    select(shards.c.number)
+    .where(shards.c.job_id == jobs.c.id, SHARD_IS_OPEN)
+    .order_by(shards.c.number)
+    .limit(1)
+    .scalar_subquery()
+)
+_SAMPLE_IS_LABELLED = exists().where(
+    jobs.c.id == exports.c.job_id,
+    or_(
+        ~JOB_IS_OPEN,
+        func.coalesce(_FIRST_OPEN_SHARD, jobs.c.sample_shards) >= jobs.c.sample_shards,
+    ),
+)
+_MAY_BEGIN = and_(
+    EXPORT_IS_OPEN, _LEASE_FREE, or_(exports.c.kind != ResultUse.PREVIEW, _SAMPLE_IS_LABELLED)
+)
 _other = exports.alias("other")
 _RUNNING_OF_SAME_KEY = (
     select(func.count())
@@ -248,7 +285,7 @@ def claim_export(
     begins. None when nothing waits."""
     chosen = (
         select(exports.c.id)
-        .where(EXPORT_IS_OPEN, _LEASE_FREE)
+        .where(_MAY_BEGIN)
         .order_by(_RUNNING_OF_SAME_KEY, exports.c.created_at)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -362,5 +399,12 @@ def end_export(
 
 def exports_wait(connection: Connection) -> bool:
     """Whether there is one that nobody makes: for the sweeper, and for whoever has made one."""
-    query = select(exports.c.id).where(EXPORT_IS_OPEN, _LEASE_FREE).limit(1)
+    query = select(exports.c.id).where(_MAY_BEGIN).limit(1)
+    return connection.execute(query).first() is not None
+
+
+def preview_waits(connection: Connection, job_id: str) -> bool:
+    """Whether the job's sample is labelled, and its preview not begun."""
+    is_preview = and_(exports.c.job_id == job_id, exports.c.kind == ResultUse.PREVIEW)
+    query = select(exports.c.id).where(is_preview, _MAY_BEGIN).limit(1)
     return connection.execute(query).first() is not None

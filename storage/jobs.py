@@ -44,6 +44,7 @@ class NewJob:
     accept_expiring_links: bool = False
     name: str | None = None
     priority: int = 0
+    hold: bool = False
     idempotency_key: str | None = None
     traceparent: str | None = None
 
@@ -65,6 +66,9 @@ class Job:
     request_sha256: str
     cancel_requested_at: datetime | None
     paused_at: datetime | None
+    held_at: datetime | None
+    sample_images: int | None
+    sample_shards: int | None
     error: dict[str, Any] | None
     plan_cursor: dict[str, Any] | None
     manifest_number: int
@@ -96,7 +100,8 @@ def create_job(connection: Connection, new: NewJob) -> tuple[Job, bool]:
     values = {
         "id": new_id("job"),
         "status": JobStatus.QUEUED,
-        **{name: getattr(new, name) for name in NewJob.__dataclass_fields__},
+        "held_at": func.now() if new.hold else None,
+        **{name: getattr(new, name) for name in NewJob.__dataclass_fields__ if name != "hold"},
     }
     statement = insert(jobs).values(values).on_conflict_do_nothing().returning(*_COLUMNS)
     row = connection.execute(statement).one_or_none()
@@ -226,8 +231,12 @@ def _free(lease_seconds: float) -> dict[str, Any]:
 
 _LEASE_FREE = or_(jobs.c.lease_expires_at.is_(None), jobs.c.lease_expires_at < func.now())
 _WANTED = and_(jobs.c.cancel_requested_at.is_(None), jobs.c.error.is_(None))
+_SAMPLE_IS_DUE = and_(jobs.c.sample_images.is_not(None), jobs.c.sample_shards.is_(None))
 _NEEDS_PLANNING = and_(
-    JOB_IS_OPEN, jobs.c.status.in_((JobStatus.QUEUED, JobStatus.PLANNING)), _WANTED
+    JOB_IS_OPEN,
+    jobs.c.status.in_((JobStatus.QUEUED, JobStatus.PLANNING)),
+    _WANTED,
+    or_(jobs.c.held_at.is_(None), _SAMPLE_IS_DUE),
 )
 _HAS_OPEN_SHARDS = exists().where(shards.c.job_id == jobs.c.id, SHARD_IS_OPEN)
 _NEEDS_FINISHING = and_(
@@ -254,6 +263,10 @@ def claim_job(
     )
     row = connection.execute(statement).one_or_none()
     return JobLease(job_id, *row) if row else None
+
+
+def is_wanted() -> ColumnElement[bool]:
+    return _WANTED
 
 
 def held_by(lease: JobLease) -> ColumnElement[bool]:

@@ -2,17 +2,20 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, func, or_, select, update
+from sqlalchemy import Connection, func, literal_column, or_, select, update
 
+from domain.lifecycle import ResultUse
 from storage.exports import COLUMNS, IS_THERE, Export, delete_export, export_of, seconds_from_now
 from storage.tables import exports
 
 
 def retire_exports(connection: Connection, *, days: float, limit: int = 100) -> int:
-    """Delete those that ended at least `days` ago; returns how many."""
+    """Delete those that ended at least `days` ago; returns how many. Evaluations and previews stay
+    with their job."""
+    is_export = exports.c.kind == literal_column(f"'{ResultUse.EXPORT}'")  # storage.conditions
     query = (
         select(exports.c.id)
-        .where(exports.c.finished_at <= seconds_from_now(-days * 86400.0), IS_THERE)
+        .where(exports.c.finished_at <= seconds_from_now(-days * 86400.0), is_export, IS_THERE)
         .order_by(exports.c.finished_at)
         .limit(limit)
     )

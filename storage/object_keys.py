@@ -31,6 +31,11 @@ def shard_list(job_id: str, shard_number: int, *, token: int) -> str:
     return f"{shard_lists(job_id)}{shard_number:08d}-t{token}.jsonl"
 
 
+def sample_list(job_id: str, *, token: int) -> str:
+    """The images of a job's sample, in the form of a shard's list; `index` counts the source's."""
+    return f"{shard_lists(job_id)}sample-t{token}.jsonl"
+
+
 def results_root(job_id: str) -> str:
     return f"{job_prefix(job_id)}results/"
 

@@ -99,8 +99,13 @@ def keys_of_shards(connection: Connection, job_id: str, numbers: Iterable[int]) 
     return {key for row in connection.execute(query) for key in row}
 
 
-def all_committed_slices(connection: Connection, job_id: str) -> Iterator[Slice]:
+def all_committed_slices(
+    connection: Connection, job_id: str, *, before_shard: int | None = None
+) -> Iterator[Slice]:
+    """In image order; of the shards before one, or of all."""
     query = select(*_COLUMNS).where(slices.c.job_id == job_id, SLICE_IS_COMMITTED).order_by(*_ORDER)
+    if before_shard is not None:
+        query = query.where(slices.c.shard_number < before_shard)
     for row in connection.execution_options(yield_per=1000).execute(query):
         yield Slice(*row)
 

@@ -96,7 +96,12 @@ jobs = Table(
     # Wishes. A cancel keeps what is done, a pause too; an error ends the job as failed.
     Column("cancel_requested_at", Time),
     Column("paused_at", Time),
+    Column("held_at", Time),  # not to be labelled but for a sample, until it is promoted
     Column("error", JSONB),
+    # So many images are to be looked at before the others; these are the job's first shards, as
+    # many, once they are drawn.
+    Column("sample_images", Integer),
+    Column("sample_shards", Integer),
     # Planning: where to go on. The lease is the planner's, and at the end the finisher's.
     Column("plan_cursor", JSONB),
     Column("lease_token", BigInteger),
@@ -200,12 +205,13 @@ slices = Table(
     ),
 )
 
-exports = Table(
+exports = Table(  # and what else is made of a result: evaluations, previews
     "exports",
     metadata,
     Column("id", Text, primary_key=True),
     Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
     Column("owner_key_id", Text, ForeignKey("api_keys.id"), nullable=False),
+    Column("kind", Text, nullable=False, server_default=text("'export'")),
     Column("status", Text, nullable=False),
     Column("options", JSONB, nullable=False),
     Column("options_sha256", Text, nullable=False),
@@ -229,7 +235,7 @@ exports = Table(
     Column("finished_at", Time),
     Column("deleted_at", Time),  # nobody sees it any more, and its files are about to go
     Column("tidied_at", Time),
-    Index(None, "job_id", "id"),
+    Index(None, "job_id", "kind", "id"),
     Index(
         "ix_exports_open",
         "created_at",
@@ -255,7 +261,7 @@ exports = Table(
     Index(
         "ix_exports_kept",
         "finished_at",
-        postgresql_where=text("finished_at IS NOT NULL AND deleted_at IS NULL"),
+        postgresql_where=text("kind = 'export' AND finished_at IS NOT NULL AND deleted_at IS NULL"),
     ),
     Index(
         "ix_exports_untidy",

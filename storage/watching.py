@@ -104,6 +104,7 @@ _UNPLANNED = text(f"""
     SELECT count(*), {_age("min(created_at)")}
       FROM jobs WHERE status = 'queued'
        AND cancel_requested_at IS NULL AND paused_at IS NULL AND error IS NULL
+       AND (held_at IS NULL OR sample_images IS NOT NULL)
 """)  # noqa: S608
 
 _BELLS = text(f"SELECT count(*), {_age('min(created_at)')} FROM outbox")  # noqa: S608
@@ -119,7 +120,7 @@ _RETRYING_DELIVERIES = text("""
 
 _WAITING_EXPORTS = text(f"""
     SELECT count(*), {_age("min(created_at)")}
-      FROM exports WHERE status IN ('queued', 'running')
+      FROM exports WHERE status IN ('queued', 'running') AND kind <> 'preview'
        AND (lease_expires_at IS NULL OR lease_expires_at < now())
 """)  # noqa: S608
 

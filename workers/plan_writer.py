@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 
 from domain.documents import NewItem
@@ -49,16 +49,20 @@ class PlanWriter:
         self._due = 0.0  # the first shard is recorded at once, so that work begins
 
     def add(self, items: Sequence[NewItem]) -> None:
-        """Take one shard's images, and record what is due. Raises LeaseLost, StoreUnavailable."""
-        shard = NewShard(self._end.shards, items[0].index, len(items), self._lease.token)
-        self._end = Cursor(
-            shard.number + 1,
-            self._end.images + len(items),
-            items[-1].image,
-            earliest_end(self._end.links_end, items),
+        """Take one shard's images, whose numbers are those in the source and become those in the
+        job, and record what is due. Raises LeaseLost, StoreUnavailable."""
+        shard = NewShard(self._end.shards, self._end.images, len(items), self._lease.token)
+        self._end = replace(
+            self._end,
+            shards=shard.number + 1,
+            images=self._end.images + len(items),
+            read=items[-1].index + 1,
+            after=items[-1].image,
+            links_end=earliest_end(self._end.links_end, items),
         )
-        body = b"\n".join(item.to_line() for item in items)
-        written = self._pool.submit(self._put_list, shard.number, body)
+        body = list_of(items, first_index=shard.first_image_index)
+        key = object_keys.shard_list(self._lease.job_id, shard.number, token=self._lease.token)
+        written = self._pool.submit(put_list, self._runtime, key, body)
         self._waiting.append(_Waiting(shard, self._end, len(body), written))
         if time.monotonic() >= self._due or self._waiting_bytes() > _MOST_WAITING_BYTES:
             self._record(len(self._waiting))
@@ -99,12 +103,19 @@ class PlanWriter:
             self._waiting.popleft()
         self._due = time.monotonic() + _RECORD_SECONDS
 
-    def _put_list(self, number: int, body: bytes) -> None:
-        try:
-            key = object_keys.shard_list(self._lease.job_id, number, token=self._lease.token)
-            self._runtime.objects.put(key, body)
-        except StoreError as error:  # the service's own store: the user's source is not to blame
-            raise StoreUnavailable(f"the service's own store: {error}") from error
+
+def list_of(items: Sequence[NewItem], *, first_index: int) -> bytes:
+    """A list of images whose numbers begin with `first_index`."""
+    for index, item in enumerate(items, start=first_index):
+        item.index = index
+    return b"\n".join(item.to_line() for item in items)
+
+
+def put_list(runtime: Runtime, key: str, body: bytes) -> None:
+    try:
+        runtime.objects.put(key, body)
+    except StoreError as error:  # the service's own store: the user's source is not to blame
+        raise StoreUnavailable(f"the service's own store: {error}") from error
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 
 import structlog
 
@@ -20,6 +21,7 @@ from workers.job_heartbeat import job_heartbeat
 from workers.plan_writer import PlanWriter, plan_writer
 from workers.planning_sources import Cursor, PlanningSource, open_source
 from workers.runtime import Runtime
+from workers.sampling_run import Sampled, draw_sample
 
 log = structlog.get_logger()
 
@@ -60,15 +62,17 @@ def plan_job(runtime: Runtime, job_id: str) -> None:
 
 
 def _plan(runtime: Runtime, job: Job, *, lease: JobLease) -> None:
-    cursor = Cursor(**(job.plan_cursor or {}))
     with (
         job_heartbeat(runtime, lease, finishing=False) as beat,
         open_source(runtime, job, progress=beat.progress) as source,
-        plan_writer(runtime, lease, cursor=cursor) as writer,
     ):
         beat.expect_progress()
-        is_whole = _plan_turn(runtime, job, source=source, writer=writer, beat=beat)
-        writer.finish()
+        if job.sample_images is not None and job.sample_shards is None:
+            _sample(runtime, job, source, lease=lease, beat=beat)
+            return
+        with plan_writer(runtime, lease, cursor=Cursor(**(job.plan_cursor or {}))) as writer:
+            is_whole = _plan_turn(runtime, job, source=source, writer=writer, beat=beat)
+            writer.finish()
     if not is_whole:
         _give_way(runtime, lease, writer.cursor)
         return
@@ -82,14 +86,36 @@ def _plan(runtime: Runtime, job: Job, *, lease: JobLease) -> None:
         outbox.ring(connection, outbox.Tasks.FINISH_JOB, job_id=job.id)
 
 
+def _sample(
+    runtime: Runtime, job: Job, source: PlanningSource, *, lease: JobLease, beat: Heartbeat
+) -> None:
+    left_off_at = draw_sample(
+        runtime,
+        job,
+        source,
+        lease=lease,
+        beat=beat,
+        lists=partial(_shard_lists, job_prompts=len(job.prompts)),
+        turn_seconds=_turn_seconds(source),
+    )
+    if left_off_at is not None:
+        _give_way(runtime, lease, left_off_at)
+
+
+def _turn_seconds(source: PlanningSource) -> float:
+    return LONG_TURN_SECONDS if source.reads_again else TURN_SECONDS
+
+
 def _plan_turn(
     runtime: Runtime, job: Job, *, source: PlanningSource, writer: PlanWriter, beat: Heartbeat
 ) -> bool:
     """Whether the source came to its end; else some of it is left for another turn."""
     links = LinkCheck(runtime, job)
-    seconds = LONG_TURN_SECONDS if source.reads_again else TURN_SECONDS
+    seconds = _turn_seconds(source)
     ends = None
-    for items in _shard_lists(source, writer.cursor, job_prompts=len(job.prompts)):
+    sampled = Sampled.of_job(runtime, job.id, writer.cursor, source)
+    left = (item for item in source.items(writer.cursor) if not sampled.has(item))
+    for items in _shard_lists(left, job_prompts=len(job.prompts)):
         if beat.over.is_set() or runtime.stopping.is_set():
             raise LeaseLost(job.id)
         writer.add(items)
@@ -110,13 +136,11 @@ def _give_way(runtime: Runtime, lease: JobLease, cursor: Cursor) -> None:
     log.info("planning.gives_way", job_id=lease.job_id, images=cursor.images)
 
 
-def _shard_lists(
-    source: PlanningSource, cursor: Cursor, *, job_prompts: int
-) -> Iterator[list[NewItem]]:
-    """The images after the cursor, in lists that one shard can take."""
+def _shard_lists(found: Iterator[NewItem], *, job_prompts: int) -> Iterator[list[NewItem]]:
+    """The images in lists that one shard can take."""
     items: list[NewItem] = []
     budget, plain = ShardBudget(), passes_of(job_prompts)
-    for item in source.items(cursor):
+    for item in found:
         passes, marks = _cost(item.prompts) if item.prompts else (plain, 0)
         if not budget.admits(passes=passes, marks=marks):
             yield items

@@ -32,13 +32,18 @@ REFUSED = "refused:"  # the address of an item whose reference no user may make
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """How far planning came: shards and images that exist, and the last image's name. `links_end`
-    is the Unix time at which the first of their links expires."""
+    """How far planning came: shards and images that exist, how many of the source's images are
+    read, and the last one's name. `links_end` is the Unix time at which the first of their links
+    expires. `sample_token`: of the lease under which the sample's list was written;
+    `source_images`: how many the source had then, once it was read to its end."""
 
     shards: int = 0
     images: int = 0
+    read: int = 0
     after: str | None = None
     links_end: float | None = None
+    sample_token: int | None = None
+    source_images: int | None = None
 
 
 Items = Callable[[Cursor], Iterator[NewItem]]
@@ -46,7 +51,8 @@ Items = Callable[[Cursor], Iterator[NewItem]]
 
 @dataclass(frozen=True, slots=True)
 class PlanningSource:
-    """`items` goes on after a cursor. `reads_again`: it reads what is before it first."""
+    """`items` goes on after a cursor, and counts the source's images. `reads_again`: it reads what
+    is before the cursor first."""
 
     description: str
     items: Items
@@ -121,7 +127,7 @@ def _describe(job: Job) -> str:
 
 def _null_items(count: int) -> Items:
     def items(cursor: Cursor) -> Iterator[NewItem]:
-        for index in range(cursor.images, count):
+        for index in range(cursor.read, count):
             yield NewItem(index, f"{index:09d}.jpg", f"null:{index}")
 
     return items
@@ -131,7 +137,7 @@ def _listing(store: ObjectStore, prefix: str, *, base: Base, progress: Callable[
     def items(cursor: Cursor) -> Iterator[NewItem]:
         start_after = None if cursor.after is None else prefix + cursor.after
         root = base.root + base.folder
-        index = cursor.images
+        index = cursor.read
         for found in store.list(prefix, start_after=start_after):
             progress()
             name = found.key.removeprefix(prefix)
@@ -162,7 +168,7 @@ def _manifest_items(
         lines = read_manifest(path, kind=manifest_kind(path.name))
         for index, (number, line) in enumerate(lines):
             progress()
-            if index < cursor.images:  # an earlier planner's
+            if index < cursor.read:  # an earlier planner's
                 continue
             check(number, line)
             address = _address(line.image, base=base)

@@ -210,7 +210,7 @@ OFTEN: dict[str, tuple[Callable[[Connection], object], set[str]]] = {
     ),
     "exports of a job": (
         lambda c: exports.list_exports(c, ended_job(c), before="exp_9", limit=50),
-        {"ix_exports_job_id_id"},
+        {"ix_exports_job_id_kind_id"},
     ),
     "open exports of a key": (
         lambda c: allowances.open_exports_of(c, "key_none"),
