@@ -41,11 +41,9 @@ class Workplace:
                 connection, self.owner, name="linked", local_root=str(root)
             ).id
 
-    def submit(
-        self, source: dict[str, Any], *, prompts: Any = RED_CIRCLE, output: str | None = None
-    ) -> Job:
+    def submit(self, source: dict[str, Any], *, prompts: Any = RED_CIRCLE, **options: Any) -> Job:
         documents = [JobPromptDocument.model_validate(p).model_dump() for p in prompts]
-        new = NewJob(self.owner, self.model, 0.1, documents, source, "0", output=output)
+        new = NewJob(self.owner, self.model, 0.1, documents, source, "0", **options)
         with self.runtime.database.begin() as connection:
             return jobs.create_job(connection, new)[0]
 
