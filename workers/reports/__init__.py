@@ -1,0 +1,1 @@
+"""Reports for people: pages that need nothing but themselves."""
