@@ -1,0 +1,1 @@
+"""What a result is worth, measured against annotations that are taken as true."""
