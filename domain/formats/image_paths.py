@@ -14,6 +14,7 @@ from domain.exports import ShownImage
 LIST_COLUMNS = ("image", "custom_id", "path")
 
 _LONGEST_NAME = 200  # bytes; file systems allow 255, suffixes are exchanged
+_LONGEST_PATH = 700  # bytes; macOS allows 1,024 with all folders above
 _MERGED_AT = 65_536
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:/+")
 _UNSAFE = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -40,24 +41,60 @@ def _name(part: str) -> str:
 
 
 class ImagePaths:
-    """Gives every image a path such that no two images share a label.
+    """Gives every image a path such that no two images share a label, and that all images and
+    labels can lie on one disk.
 
     `label_of` is the reader's rule for the label of an image at a path. The first image with a
-    label keeps the path that `local_path` says, later ones get `renamed/INDEX/NAME`. Labels that
+    label keeps the path that `local_path` says, later ones get `renamed/INDEX/NAME`; so do images
+    below a folder that may be another one's file, and those whose path is too long. Labels that
     differ in case only count as one, for file systems that think so. Call it in image order, once
-    an image; `rows` lists what was said.
+    an image.
     """
 
     def __init__(self, label_of: Callable[[str], str]) -> None:
         self._label_of = label_of
-        self._labels = _SeenNames()
+        self._files, self._folders = _SeenNames(), _SeenNames()
+        self._last_folder = ""  # which most images share with the one before
 
     def place(self, image: ShownImage) -> str:
         path = local_path(image.image)
-        folder = path.split("/", 1)[0].casefold()
-        if folder != _RENAMED and self._labels.add(self._label_of(path)):
+        if self._takes(path):
             return path
         return f"{_RENAMED}/{image.image_index}/{path.rsplit('/', 1)[-1]}"
+
+    def _takes(self, path: str) -> bool:
+        if path.split("/", 1)[0].casefold() == _RENAMED or len(path.encode()) > _LONGEST_PATH:
+            return False
+        files, folders = self._files_of(path), self._new_folders(path)
+        if any(map(self._is_taken, files)) or any(name in self._files for name in folders):
+            return False
+        for name in files:
+            self._files.add(name)
+        for name in folders:
+            self._folders.add(name)
+        self._last_folder = path.rpartition("/")[0]
+        return True
+
+    def _is_taken(self, name: str) -> bool:
+        return name in self._files or name in self._folders
+
+    def _files_of(self, path: str) -> list[str]:
+        """What stands for the image, and for all that has its name with another suffix."""
+        label = self._label_of(path)
+        return [label] if _has_suffix(path) else [label, f"/{path}"]
+
+    def _new_folders(self, path: str) -> list[str]:
+        """In the same terms: a folder `a.txt` cannot be beside the label of `a.jpg`."""
+        folder = path.rpartition("/")[0]
+        if folder == self._last_folder:
+            return []
+        parts = folder.split("/")
+        folders = ("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+        return [self._label_of(name) if _has_suffix(name) else f"/{name}" for name in folders]
+
+
+def _has_suffix(path: str) -> bool:
+    return "." in path.rpartition("/")[2]
 
 
 class ImageList:
@@ -65,7 +102,7 @@ class ImageList:
 
     def __init__(self) -> None:
         self._text = io.StringIO()
-        self._rows = csv.writer(self._text, lineterminator="\n")
+        self._rows = csv.writer(self._text)  # its ends of lines are what is quoted in names, too
         self._rows.writerow(LIST_COLUMNS)
 
     def append(self, image: ShownImage, path: str) -> None:
@@ -83,15 +120,16 @@ class _SeenNames:
         self._sorted = np.empty(0, np.uint64)
         self._recent: set[int] = set()
 
-    def add(self, name: str) -> bool:
-        """Whether it is new."""
+    def __contains__(self, name: str) -> bool:
         key = _key(name)
-        if key in self._recent or self._is_sorted_in(key):
-            return False
-        self._recent.add(key)
+        return key in self._recent or self._is_sorted_in(key)
+
+    def add(self, name: str) -> None:
+        if name in self:
+            return
+        self._recent.add(_key(name))
         if len(self._recent) == _MERGED_AT:
             self._sort_in()
-        return True
 
     def _is_sorted_in(self, key: int) -> bool:
         place = int(np.searchsorted(self._sorted, np.uint64(key)))

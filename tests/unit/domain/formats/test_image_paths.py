@@ -70,12 +70,36 @@ def test_a_folder_named_as_that_of_renamed_images_is_no_way_around() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("names", "paths"),
+    [
+        # the labels labels/train/a.txt and labels/train/a.txt/b.txt cannot both lie on a disk
+        (("a.jpg", "a.txt/b.jpg"), ["a.jpg", "renamed/1/b.jpg"]),
+        (("A.TXT/b.jpg", "a.jpg"), ["A.TXT/b.jpg", "renamed/1/a.jpg"]),
+        (("a.jpg", "a.jpg/small.jpg"), ["a.jpg", "renamed/1/small.jpg"]),
+        (("a", "a/b.jpg", "a/c.jpg"), ["a", "renamed/1/b.jpg", "renamed/2/c.jpg"]),
+        (("a/b.jpg", "c.jpg", "a"), ["a/b.jpg", "c.jpg", "renamed/2/a"]),
+        (("a.jpg", "a/b.jpg", "a/c/d.jpg"), ["a.jpg", "a/b.jpg", "a/c/d.jpg"]),
+    ],
+)
+def test_no_image_or_label_needs_a_folder_where_another_has_a_file(
+    names: tuple[str, ...], paths: list[str]
+) -> None:
+    assert placed(*names) == paths
+
+
+def test_an_image_deeper_than_disks_allow_is_renamed() -> None:
+    deep = "/".join(["f"] * 2_000)
+    assert placed(f"{deep}/a.jpg", "f/a.jpg") == ["renamed/0/a.jpg", "f/a.jpg"]
+
+
 references = st.lists(
     st.one_of(
         st.text(st.characters(codec="utf-8"), max_size=12),
         st.lists(st.sampled_from(["a", "A", "b.jpg", "b.png", "..", ".", "", "images", "é", "é"]))
         .filter(bool)
         .map("/".join),
+        st.lists(st.sampled_from(["a", "a.txt", "A.jpg"]), min_size=1).map("/".join),
     ),
     max_size=30,
 )
@@ -95,6 +119,15 @@ def test_whatever_images_are_called_no_two_share_a_label_and_none_leaves_the_fol
         assert not PurePosixPath(path).is_absolute()
 
 
+@given(references)
+def test_all_labels_can_lie_on_one_disk(names: list[str]) -> None:
+    labels = [
+        PurePosixPath(label_path(f"images/train/{path}").casefold()) for path in placed(*names)
+    ]
+    folders = {folder for label in labels for folder in label.parents}
+    assert not folders & set(labels)
+
+
 def test_names_are_remembered_when_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_paths, "_MERGED_AT", 8)
     names = [f"{number}.jpg" for number in range(100)]
@@ -108,3 +141,11 @@ def test_the_list_says_for_each_image_where_it_is_to_lie() -> None:
     listed.append(shown(0, 'a "b", c.jpg'), "images/train/a.jpg")
     rows = list(csv.DictReader(io.StringIO(listed.content().decode())))
     assert rows == [{"image": 'a "b", c.jpg', "custom_id": "", "path": "images/train/a.jpg"}]
+
+
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n"])
+def test_no_name_begins_a_row_of_its_own_in_the_list(end: str) -> None:
+    listed = ImageList()
+    listed.append(shown(0, f"a{end}b.jpg"), "images/train/a_b.jpg")
+    (row,) = csv.DictReader(io.StringIO(listed.content().decode(), newline=""))
+    assert row["image"] == f"a{end}b.jpg"
