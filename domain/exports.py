@@ -100,7 +100,8 @@ class ExportInfo(BaseModel):
 class ShownInstance:
     """An instance that the view shows. `class_id` counts `ExportInfo.classes` from 0; `box` is
     the mask's (x, y, width, height) in pixels, `area` its pixel count. `instance` is the number
-    that the instance has in the result, also where others of its image are not shown."""
+    that the instance has in the result, also where others of its image are not shown; `threshold`
+    is what its score had to reach."""
 
     instance: int
     prompt_index: int
@@ -109,11 +110,13 @@ class ShownInstance:
     box: tuple[float, float, float, float]
     area: int
     mask: Rle
+    threshold: float
 
 
 @dataclass(frozen=True, slots=True)
 class ShownImage:
-    """A labelled image and what is shown of it, all in the coordinates that were asked for."""
+    """A labelled image and what is shown of it, all in the coordinates that were asked for.
+    `saturated_prompts` and `milliseconds` are the result's."""
 
     image_index: int
     image: str
@@ -122,6 +125,8 @@ class ShownImage:
     height: int
     orientation: int
     instances: tuple[ShownInstance, ...]
+    saturated_prompts: tuple[int, ...] = ()
+    milliseconds: float = 0.0
 
 
 class ExportSource(Protocol):

@@ -4,10 +4,9 @@ A slice of a job is a pair of Parquet parts: one row per instance, one row per i
 Pixels are those of the oriented image (EXIF orientation applied), origin top left.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain
-from types import MappingProxyType
 from typing import Any, BinaryIO, Literal
 
 import pyarrow as pa
@@ -20,7 +19,6 @@ from domain.thresholds import effective_threshold, reaches
 Part = bytes | BinaryIO
 ImageStatus = Literal["succeeded", "failed"]
 
-NO_CLASS_SCORES: Mapping[str, float] = MappingProxyType({})
 _ROWS_PER_READ = 512  # a row may hold many kilobytes of run lengths
 _METADATA_PREFIX = b"maskmill."
 _BOX_COLUMNS = ("box_x", "box_y", "box_width", "box_height")
@@ -117,16 +115,11 @@ class InstanceRow:
 
 
 def above_threshold(
-    rows: Iterable[InstanceRow],
-    *,
-    min_score: float | None = None,
-    class_scores: Mapping[str, float] = NO_CLASS_SCORES,
+    rows: Iterable[InstanceRow], *, min_score: float | None = None
 ) -> Iterator[InstanceRow]:
-    """The instances that count: by their category's score of `class_scores` where it has one, else
-    by `min_score` where given, else by their prompts' thresholds."""
+    """The instances that count: by `min_score` where given, else by their prompts' thresholds."""
     for row in rows:
-        wanted = class_scores.get(row.category, min_score)
-        if reaches(row.score, effective_threshold(row.threshold, wanted)):
+        if reaches(row.score, effective_threshold(row.threshold, min_score)):
             yield row
 
 

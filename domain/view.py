@@ -3,7 +3,7 @@
 No pixel is looked at unless masks are compared or stored coordinates asked for.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -12,16 +12,27 @@ import numpy as np
 from domain.exports import ExportOptions, ShownImage, ShownInstance, ViewOptions
 from domain.nms import Candidates, Rivalry, survivors
 from domain.orientation import UPRIGHT, Turn, turn_to_stored
-from domain.results import ImageRow, InstanceRow, above_threshold
+from domain.results import ImageRow, InstanceRow
+from domain.thresholds import effective_threshold, reaches
 
 Shown = list[ShownInstance]
 
 
 class View:
     """`categories` are the result's, in the order of their ids. `classes` are the names shown, in
-    the order in which they come up there; a class's id is its position, from 0."""
+    the order in which they come up there; a class's id is its position, from 0.
 
-    def __init__(self, options: ExportOptions, categories: Sequence[str]) -> None:
+    Thousands of masks of one image may take minutes to compare: `before_each` mask is called, and
+    what it raises ends that.
+    """
+
+    def __init__(
+        self,
+        options: ExportOptions,
+        categories: Sequence[str],
+        *,
+        before_each: Callable[[], None] = lambda: None,
+    ) -> None:
         names = _shown_names(options, categories)
         self.classes = tuple(dict.fromkeys(name for name in names.values() if name is not None))
         ids = {name: number for number, name in enumerate(self.classes)}
@@ -29,6 +40,7 @@ class View:
             category: None if name is None else ids[name] for category, name in names.items()
         }
         self._options = options
+        self._before_each = before_each
         self._conflicts = tuple(_conflicts(options, ids))
 
     def show(self, row: ImageRow, instances: Sequence[InstanceRow]) -> ShownImage:
@@ -36,7 +48,7 @@ class View:
         show, in the same order. Raise KeyError for a category that the view does not know."""
         shown = self._single(instances)
         for conflict in self._conflicts:
-            shown = conflict.settled(shown)
+            shown = conflict.settled(shown, self._before_each)
         if self._options.top_k is not None:
             shown = _best(shown, self._options.top_k)
         turn = turn_to_stored(row.orientation) if self._options.coordinates == "raw" else UPRIGHT
@@ -49,6 +61,8 @@ class View:
             height,
             row.orientation,
             tuple(shown if turn is UPRIGHT else [_turned(one, turn) for one in shown]),
+            row.saturated_prompts,
+            row.milliseconds,
         )
 
     def _single(self, instances: Sequence[InstanceRow]) -> Shown:
@@ -56,15 +70,19 @@ class View:
         options = self._options
         smallest = options.min_area or 0
         largest = inf if options.max_area is None else options.max_area
-        counting = above_threshold(
-            instances, min_score=options.min_score, class_scores=options.class_scores
-        )
         return [
-            _instance(row, class_id)
-            for row in counting
-            if smallest <= row.area <= largest
+            _instance(row, class_id, threshold)
+            for row in instances
+            if reaches(row.score, threshold := self._threshold(row))
+            and smallest <= row.area <= largest
             and (class_id := self._class_ids[row.category]) is not None
         ]
+
+    def _threshold(self, row: InstanceRow) -> float:
+        """The class's own score, else that of all, else the prompt's."""
+        options = self._options
+        wanted = options.class_scores.get(row.category, options.min_score)
+        return effective_threshold(row.threshold, wanted)
 
 
 def unknown_classes(options: ViewOptions, categories: Sequence[str]) -> list[str]:
@@ -73,7 +91,8 @@ def unknown_classes(options: ViewOptions, categories: Sequence[str]) -> list[str
     names = _shown_names(options, categories)
     exclusive = (name for group in options.exclusive for name in group.classes)
     unknown = [name for name in (*options.class_scores, *options.classes) if name not in names]
-    unknown += [name for name in exclusive if name not in names.values()]
+    shown = set(names.values())
+    unknown += [name for name in exclusive if name not in shown]
     return list(dict.fromkeys(unknown))
 
 
@@ -82,9 +101,9 @@ def _shown_names(options: ViewOptions, categories: Sequence[str]) -> dict[str, s
     return {category: options.classes.get(category, category) for category in categories}
 
 
-def _instance(row: InstanceRow, class_id: int) -> ShownInstance:
+def _instance(row: InstanceRow, class_id: int, threshold: float) -> ShownInstance:
     return ShownInstance(
-        row.instance, row.prompt_index, class_id, row.score, row.box, row.area, row.mask
+        row.instance, row.prompt_index, class_id, row.score, row.box, row.area, row.mask, threshold
     )
 
 
@@ -96,12 +115,17 @@ class _Conflict:
     rivalry: Rivalry | None = None
     classes: frozenset[int] | None = None
 
-    def settled(self, shown: Shown) -> Shown:
+    def settled(self, shown: Shown, before_each: Callable[[], None]) -> Shown:
         places = [place for place, one in enumerate(shown) if self._concerns(one)]
         if len(places) < 2:
             return shown
         concerned = [shown[place] for place in places]
-        kept = survivors(_candidates(concerned), iou_threshold=self.iou, rivalry=self.rivalry)
+        kept = survivors(
+            _candidates(concerned),
+            iou_threshold=self.iou,
+            rivalry=self.rivalry,
+            before_each=before_each,
+        )
         dropped = set(places) - {places[position] for position in kept}
         return [one for place, one in enumerate(shown) if place not in dropped]
 

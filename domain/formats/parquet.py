@@ -1,7 +1,7 @@
 """The result's own tables (`domain.results`), as a view shows them.
 
-What a view does not know stands as nothing: images have no saturated prompts and no milliseconds.
-Instances have the threshold 0, because the view has chosen already: every row counts.
+The threshold of an instance is the one that the view took, so that every row counts for whoever
+applies thresholds once more.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -75,7 +75,7 @@ def _instance_rows(images: Iterable[ShownImage], classes: Sequence[str]) -> Iter
                 shown.prompt_index,
                 classes[shown.class_id],
                 shown.score,
-                0.0,
+                shown.threshold,
                 *shown.box,
                 shown.area,
                 *shown.mask.size,
@@ -96,6 +96,6 @@ def _image_row(image: ShownImage) -> Row:
         image.height,
         image.orientation,
         len(image.instances),
-        (),
-        0.0,
+        image.saturated_prompts,
+        image.milliseconds,
     )

@@ -75,7 +75,7 @@ def test_without_options_everything_is_shown_as_it_is_and_no_mask_is_read() -> N
     assert (shown.image_index, shown.image, shown.custom_id) == (7, "a.jpg", "own")
     assert (shown.width, shown.height, shown.orientation) == (8, 6, 6)
     (found,) = shown.instances
-    assert found == ShownInstance(3, 1, 1, 0.9, (1.0, 2.0, 3.0, 4.0), 20, UNREADABLE)
+    assert found == ShownInstance(3, 1, 1, 0.9, (1.0, 2.0, 3.0, 4.0), 20, UNREADABLE, 0.5)
     assert found.mask is UNREADABLE
 
 
@@ -309,3 +309,25 @@ def plain_iou(one: InstanceRow, other: InstanceRow) -> float:
     first, second = pixels(one.mask).astype(bool), pixels(other.mask).astype(bool)
     union = (first | second).sum()
     return float((first & second).sum() / union) if union else 0.0
+
+
+def test_a_comparison_of_many_masks_can_be_ended_between_any_two() -> None:
+    seen: list[None] = []
+
+    def end_soon() -> None:
+        seen.append(None)
+        if len(seen) == 5:
+            raise InterruptedError
+
+    rows = [row(number, square(number % 4)) for number in range(100)]
+    view = View(options(nms_across=0.9), CATEGORIES, before_each=end_soon)
+    with pytest.raises(InterruptedError):
+        view.show(image(), rows)
+    assert len(seen) == 5
+
+
+def test_classes_are_looked_up_at_once_however_many_there_are() -> None:
+    """By looking through them all for each it takes minutes."""
+    many = [f"class {number}" for number in range(200_000)]
+    groups = [{"classes": many[-1000:], "iou": 0.5}] * 20
+    assert unknown_classes(options(exclusive=groups), many) == []

@@ -1,10 +1,18 @@
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from domain.exports import ExportCounts, ExportFormat, ExportInfo
 from domain.formats.parquet import write_parquet
-from domain.results import Provenance, iter_images, iter_instances, read_provenance
+from domain.results import (
+    Provenance,
+    above_threshold,
+    iter_images,
+    iter_instances,
+    read_provenance,
+)
 from tests.unit.domain.hard_masks import FolderSink, hard_rows, hard_source, image_rows, source_of
 
 ANNOTATIONS, IMAGES = "annotations-00000.parquet", "images-00000.parquet"
@@ -39,9 +47,19 @@ def test_the_view_chooses_and_names_instances(sink: FolderSink) -> None:
     assert counts == ExportCounts(images=5, instances=len(found))
 
 
-def test_every_row_counts_for_whoever_applies_thresholds_once_more(sink: FolderSink) -> None:
-    write_parquet(hard_source(ExportFormat.PARQUET), sink)
-    assert {row.threshold for row in iter_instances(part(sink, ANNOTATIONS))} == {0.0}
+def test_thresholds_are_those_that_were_taken_so_that_every_row_counts(sink: FolderSink) -> None:
+    options = {"min_score": 0.5, "class_scores": {"star": 0.7}}
+    write_parquet(hard_source(ExportFormat.PARQUET, **options), sink)
+    found = list(iter_instances(part(sink, ANNOTATIONS)))
+    assert {(row.category, row.threshold) for row in found} == {("red circle", 0.5), ("star", 0.7)}
+    assert list(above_threshold(found)) == found
+
+
+def test_images_keep_what_the_result_says_of_their_labelling(sink: FolderSink) -> None:
+    image, instances = image_rows(0, "a.png", np.eye(4, dtype=np.uint8))
+    saturated = replace(image, saturated_prompts=(0, 2))
+    write_parquet(source_of([(saturated, instances)], ExportFormat.PARQUET), sink)
+    assert list(iter_images(part(sink, IMAGES))) == [saturated]
 
 
 def test_raw_coordinates_have_the_size_of_the_stored_image(sink: FolderSink) -> None:
