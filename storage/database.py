@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, create_engine, func, select
+from sqlalchemy import Connection, Engine, create_engine, func, select, text
 
 POOL_SIZE = 16  # the API's threads wait for one of these rather than for the database
 
@@ -21,6 +21,12 @@ _DEAD_CONNECTIONS = {
 def database_time(connection: Connection) -> datetime:
     """When the transaction began. Clocks of workers differ; this one is everybody's."""
     return connection.execute(select(func.now())).scalar_one()
+
+
+def see_one_moment(connection: Connection) -> None:
+    """Have all further statements of the transaction, of which this must be the first, see the same
+    rows, whatever is committed meanwhile."""
+    connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
 
 
 class Database:

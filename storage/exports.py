@@ -131,16 +131,17 @@ def create_export(connection: Connection, new: NewExport) -> tuple[Export, bool]
         **{name: getattr(new, name) for name in NewExport.__dataclass_fields__},
     }
     statement = insert(exports).values(values).on_conflict_do_nothing().returning(*COLUMNS)
-    row = connection.execute(statement).one_or_none()
-    if row is None:
-        return _same(connection, new), False
+    while (row := connection.execute(statement).one_or_none()) is None:
+        if (same := _same(connection, new)) is not None:
+            return same, False
     export = export_of(row)
     _record(connection, export)
     outbox.ring(connection, outbox.Tasks.RUN_EXPORTS)
     return export, True
 
 
-def _same(connection: Connection, new: NewExport) -> Export:
+def _same(connection: Connection, new: NewExport) -> Export | None:
+    """What stood in the way; None where that has ended or was deleted since."""
     same_key = exports.c.idempotency_key == literal(new.idempotency_key, Text)  # of null: null
     same_options = and_(
         exports.c.options_sha256 == new.options_sha256,
@@ -153,7 +154,8 @@ def _same(connection: Connection, new: NewExport) -> Export:
         .order_by(func.coalesce(same_key, false()).desc())
         .limit(1)
     )
-    return export_of(connection.execute(query).one())
+    row = connection.execute(query).one_or_none()
+    return export_of(row) if row else None
 
 
 def _record(connection: Connection, export: Export, what: str | None = None, **data: Any) -> None:
@@ -341,11 +343,10 @@ def renew_export(
 
 
 def is_wanted(connection: Connection, lease: ExportLease) -> bool:
-    """Of whoever holds the lease."""
+    """Of whoever holds the lease; it stays so until the transaction ends."""
     wanted = exports.c.cancel_requested_at.is_(None)
-    return (
-        connection.execute(select(exports.c.id).where(_held_by(lease), wanted)).first() is not None
-    )
+    query = select(exports.c.id).where(_held_by(lease), wanted).with_for_update()
+    return connection.execute(query).first() is not None
 
 
 def give_back(connection: Connection, lease: ExportLease) -> None:

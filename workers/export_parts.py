@@ -43,7 +43,7 @@ class StoredParts:
         """From the first; those of an earlier call are no longer fetched."""
         self._forget_coming()
         with self._listed.open("rb") as file:
-            listed = read_parts(file)
+            listed = _readable_parts(file)
             ahead = [self._begun(part) for part in islice(listed, _PARTS_AHEAD)]
             while ahead:
                 ahead += [self._begun(part) for part in islice(listed, 1)]
@@ -79,6 +79,13 @@ class StoredParts:
         for one in coming.values():
             if not one.cancel() and one.exception() is None:
                 one.result()[1].close()
+
+
+def _readable_parts(file: BinaryIO) -> Iterator[ResultPart]:
+    try:
+        yield from read_parts(file)
+    except ValueError as error:
+        raise DamagedResult(f"the manifest cannot be read: {error}") from error
 
 
 @contextmanager

@@ -5,25 +5,27 @@ what the first has left is removed by `workers.export_tidying`.
 """
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import structlog
 from pydantic_core import to_json
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from domain.errors import LeaseLost
 from domain.export_source import ResultSource, export_info
-from domain.exports import ExportCounts, ExportInfo, ExportOptions, ShownImage
+from domain.exports import ExportCounts, ExportInfo, ExportOptions, ShownImage, ShownInstance
 from domain.formats import WRITERS
 from domain.lifecycle import ExportStatus
 from domain.result_manifest import ResultManifest, manifest_pieces, read_frame
 from domain.results import ImageRow, InstanceRow
 from domain.view import View
 from storage import exports, jobs, object_keys, outbox
+from storage.database import see_one_moment
 from storage.exports import Export, ExportLease, Reading
 from storage.jobs import Job
 from storage.object_store import ObjectNotFound, ObjectStore, StoreError, StoreUnavailable
@@ -42,6 +44,7 @@ log = structlog.get_logger()
 MAX_EXPORT_ATTEMPTS = 5
 PROVENANCE = "maskmill.json"
 _LISTED = "parts.json"
+_LONGEST_REASON = 500  # characters
 
 
 class Stopped(Exception):
@@ -83,6 +86,28 @@ class _Run:
             raise LeaseLost(self.export.id)
         if self.runtime.stopping.is_set() or (beat is not None and beat.over.is_set()):
             raise Stopped
+
+    def step(self) -> None:
+        """Before each mask: those of one image may take longer than an export may stand still."""
+        self.require_wanted()
+        self.progress.note()
+
+
+class _Watched(tuple[ShownInstance, ...]):
+    """Instances of an image; `step` is called before each one that a writer comes to."""
+
+    step: Callable[[], None]
+
+    @classmethod
+    def of(cls, image: ShownImage, step: Callable[[], None]) -> ShownImage:
+        watched = cls(image.instances)
+        watched.step = step
+        return replace(image, instances=watched)
+
+    def __iter__(self) -> Iterator[ShownInstance]:
+        for instance in super().__iter__():
+            self.step()
+            yield instance
 
 
 def run_exports(runtime: Runtime) -> None:
@@ -141,10 +166,19 @@ def _run(run: _Run) -> None:
         _fail(run, {"code": "store_refused", "message": str(error)})
     except ValueError as error:  # a format that cannot hold it, or a fault of ours: it would again
         log.exception("export.impossible")
-        _fail(run, {"code": "export_failed", "message": str(error)})
+        _fail(run, {"code": "export_failed", "message": str(error)[:_LONGEST_REASON]})
     except Exception as error:
         log.exception("export.interrupted", attempt=run.lease.attempts)
-        _put_off(run, {"code": "export_failed", "message": f"{type(error).__name__}: {error}"})
+        _put_off(run, {"code": "export_failed", "message": _reason(error)})
+
+
+def _reason(error: Exception) -> str:
+    """For the caller: no paths of this machine, no addresses, no statements."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    if isinstance(error, SQLAlchemyError):
+        return f"the database failed: {type(error).__name__}"
+    return f"{type(error).__name__}: {error}"[:_LONGEST_REASON]
 
 
 def _made(run: _Run) -> tuple[list[WrittenFile], ExportCounts]:
@@ -163,7 +197,7 @@ def _made(run: _Run) -> tuple[list[WrittenFile], ExportCounts]:
 
 def _source(run: _Run, frame: ResultManifest, parts: StoredParts) -> ResultSource:
     options = ExportOptions.model_validate(run.export.options)
-    view = View(options, frame.categories)
+    view = View(options, frame.categories, before_each=run.step)
 
     def listed() -> Iterator[Any]:
         run.progress.begin_pass(frame.totals.succeeded)
@@ -172,7 +206,7 @@ def _source(run: _Run, frame: ResultManifest, parts: StoredParts) -> ResultSourc
     def show(row: ImageRow, instances: Sequence[InstanceRow]) -> ShownImage:
         run.require_wanted()
         run.progress.image_shown()
-        return view.show(row, instances)
+        return _Watched.of(view.show(row, instances), run.step)
 
     is_partial = exports.manifest_of(run.export.result) is None
     info = export_info(frame, options, classes=view.classes, partial=is_partial)
@@ -185,6 +219,7 @@ def _listed(run: _Run, store: ObjectStore, path: Path) -> ResultManifest:
     number = exports.manifest_of(run.export.result)
     if number is None:
         with run.runtime.database.begin() as connection, path.open("wb") as out:
+            see_one_moment(connection)
             frame, parts = _committed(connection, run.job)
             out.writelines(manifest_pieces(frame, map(part_of, parts)))
     else:
@@ -275,6 +310,8 @@ def _put_off(run: _Run, error: dict[str, Any]) -> None:
 
 def _end(run: _Run, status: ExportStatus, **values: Any) -> None:
     with run.runtime.database.begin() as connection:
+        if status is ExportStatus.SUCCEEDED and not exports.is_wanted(connection, run.lease):
+            raise Stopped  # canceled since its last file was stored
         try:
             exports.end_export(
                 connection, run.lease, to=status, reading=run.progress.reading, **values

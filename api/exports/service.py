@@ -33,6 +33,7 @@ from storage.tracing import current_traceparent
 
 _LATER = {"Retry-After": "60"}
 _MOST_NAMED = 10
+_MOST_BYTES = 131_072
 
 
 def create(
@@ -45,6 +46,7 @@ def create(
 ) -> tuple[ExportDocument, bool]:
     """The export, and whether it is new."""
     options = ExportOptions.model_validate(request.model_dump(exclude={"partial"}))
+    canonical = _canonical(options)
     with context.database.begin() as connection:
         job = find(connection, job_id, caller)
         _check_classes(connection, job, options)
@@ -52,7 +54,7 @@ def create(
             job_id=job.id,
             owner_key_id=caller.id,
             options=options.model_dump(mode="json"),
-            options_sha256=_digest(options),
+            options_sha256=hashlib.sha256(canonical).hexdigest(),
             result=_result(connection, job, partial=request.partial),
             idempotency_key=idempotency_key,
             traceparent=current_traceparent(),
@@ -67,10 +69,13 @@ def create(
         return _document(export), is_new
 
 
-def _digest(options: ExportOptions) -> str:
-    """Of the meaning, not the bytes: the order of fields does not matter."""
-    canonical = json.dumps(options.model_dump(mode="json"), sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+def _canonical(options: ExportOptions) -> bytes:
+    """The meaning, not the bytes: the order of fields does not matter."""
+    canonical = json.dumps(options.model_dump(mode="json"), sort_keys=True).encode()
+    if len(canonical) > _MOST_BYTES:  # lists of exports show them all
+        detail = f"The options of an export may have {_MOST_BYTES:,} bytes."
+        raise ApiProblem(413, "request_too_large", detail)
+    return canonical
 
 
 def _result(connection: Connection, job: Job, *, partial: bool) -> str:

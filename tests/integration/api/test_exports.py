@@ -172,6 +172,16 @@ def test_options_that_make_no_sense_are_refused(api: Api, body: dict[str, Any]) 
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
 
 
+def test_options_that_would_fill_every_list_of_exports_are_refused(api: Api) -> None:
+    job_id, name = finished_job(api), f"{0:0>1000}"
+    groups = [{"classes": [name] * 100}, {"classes": ["star", name]}]
+    answers = [
+        ask(api, job_id, classes={"red circle": name}, exclusive=groups * count) for count in (1, 2)
+    ]
+    assert [answer.status_code for answer in answers] == [202, 413]
+    assert answers[1].json()["code"] == "request_too_large"
+
+
 def test_a_part_that_was_changed_fails_the_export_and_says_so(api: Api, worker: Runtime) -> None:
     job_id = finished_job(api)
     part = api.as_alice("GET", f"/v1/jobs/{job_id}/results").json()["data"][0]["annotations"]
@@ -215,8 +225,10 @@ def test_exports_are_their_owners_alone(api: Api) -> None:
         ("DELETE", path),
         ("POST", f"{path}/cancel"),
         ("GET", f"/v1/jobs/{job_id}/exports"),
+        ("POST", f"/v1/jobs/{job_id}/exports"),
     ):
-        answer = api.client.request(method, address, headers=api.bob)
+        body = {"format": "coco"} if method == "POST" else None
+        answer = api.client.request(method, address, json=body, headers=api.bob)
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
     elsewhere = path.replace(job_id, other)
     assert api.as_alice("GET", elsewhere).status_code == 404
