@@ -16,28 +16,41 @@ _FIRST = 10  # names that a report gives
 class _Names:
     """Counts names and keeps the first."""
 
-    def __init__(self) -> None:
-        self._count = 0
-        self._first: list[str] = []
+    __slots__ = ("_first", "count")
+
+    def __init__(self, *first: str) -> None:
+        self.count = len(first)
+        self._first = list(first)
 
     def add(self, name: str) -> None:
-        self._count += 1
-        if len(self._first) < _FIRST:
-            self._first.append(name)
+        self.extend(_Names(name))
+
+    def extend(self, other: "_Names") -> None:
+        self.count += other.count
+        self._first += other._first[: _FIRST - len(self._first)]
+
+    @property
+    def only(self) -> str:
+        (name,) = self._first
+        return name
 
     def listed(self) -> Listed:
-        return Listed(count=self._count, first=self._first)
+        return Listed(count=self.count, first=self._first)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Claim:
-    """The job's image that fits one of the truth best so far; `tied` if others do as well."""
+    """The job's image that fits one of the truth best so far, the first of them; `names` are those
+    that fit as well, too."""
 
     number: int
-    name: str
+    names: _Names
     fit: Fit
     same_size: bool
-    tied: bool = False
+
+    @property
+    def is_ambiguous(self) -> bool:
+        return self.names.count > 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,68 +84,57 @@ class Pairing:
             return None
         truth = self._truth[fit.place]
         same_size = (truth.width, truth.height) == (image.width, image.height)
-        claim = _Claim(number, image.image, fit, same_size)
-        return truth if self._best(claim) and same_size else None
+        claim = _Claim(number, _Names(image.image), fit, same_size)
+        return truth if self._is_best(claim) and same_size else None
 
-    def _best(self, claim: _Claim) -> bool:
-        """Whether it is the best and only one so far."""
-        other = self._claims.setdefault(claim.fit.place, claim)
-        if other is claim:
+    def _is_best(self, claim: _Claim) -> bool:
+        """Whether it is the best so far, and the first of these."""
+        best = self._claims.get(claim.fit.place)
+        if best is None or best.fit.parts < claim.fit.parts:
+            self._claims[claim.fit.place] = claim
+            if best is not None:
+                self._not_in_truth.extend(best.names)
             return True
-        if other.fit.parts == claim.fit.parts:
-            self._tie(other)
-            self._ambiguous.add(claim.name)
-            return False
-        if other.fit.parts > claim.fit.parts:
-            self._not_in_truth.add(claim.name)
-            return False
-        if not other.tied:
-            self._not_in_truth.add(other.name)
-        self._claims[claim.fit.place] = claim
-        return True
-
-    def _tie(self, claim: _Claim) -> None:
-        if not claim.tied:
-            claim.tied = True
-            self._ambiguous.add(claim.name)
+        worse = best.fit.parts > claim.fit.parts
+        (self._not_in_truth if worse else best.names).extend(claim.names)
+        return False
 
     def pairs(self) -> Pairs:
         """In the job's order."""
         claims = sorted(
-            (one for one in self._claims.values() if one.same_size and not one.tied),
+            (one for one in self._claims.values() if one.same_size and not one.is_ambiguous),
             key=lambda one: one.number,
         )
         return Pairs(
             np.array([one.number for one in claims], np.int64),
-            [one.name for one in claims],
+            [one.names.only for one in claims],
             [one.fit.place for one in claims],
         )
 
     def images(self, failed: Iterable[str]) -> EvaluatedImages:
         """`failed` are the names of the job's images that have no result."""
-        evaluated = 0
-        by_end, sizes_differ, has_failed, not_in_job = _Names(), _Names(), _Names(), _Names()
+        evaluated, by_end, sizes_differ = _Names(), _Names(), _Names()
+        has_failed, not_in_job, ambiguous = _Names(), _Names(), _Names()
+        ambiguous.extend(self._ambiguous)
         failed_places = self._places(failed)
         for place, image in enumerate(self._truth):
             claim = self._claims.get(place)
-            if claim is not None and not claim.tied:
-                if not claim.same_size:
-                    sizes_differ.add(image.name)
-                    continue
-                evaluated += 1
+            if claim is None or claim.is_ambiguous:
+                (has_failed if place in failed_places else not_in_job).add(image.name)
+                ambiguous.extend(_Names() if claim is None else claim.names)
+            elif claim.same_size:
+                evaluated.add(image.name)
                 if not claim.fit.is_equal:
-                    by_end.add(f"{claim.name} = {image.name}")
-            elif place in failed_places:
-                has_failed.add(image.name)
+                    by_end.add(f"{claim.names.only} = {image.name}")
             else:
-                not_in_job.add(image.name)
+                sizes_differ.add(image.name)
         return EvaluatedImages(
-            evaluated=evaluated,
+            evaluated=evaluated.count,
             by_end_of_path=by_end.listed(),
             sizes_differ=sizes_differ.listed(),
             failed=has_failed.listed(),
             not_in_job=not_in_job.listed(),
-            ambiguous=self._ambiguous.listed(),
+            ambiguous=ambiguous.listed(),
             not_in_truth=self._not_in_truth.listed(),
         )
 

@@ -87,12 +87,12 @@ def _steps(instances: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _between(below: np.float32, above: np.float32) -> float:
-    """The middle in as few decimals, two at least, as leave it above the one and not above the
-    other."""
+    """The middle in as few decimals, two at least, as leave it between the two; the upper one
+    where nothing is between."""
     middle = (float(below) + float(above)) / 2
     for digits in range(2, 9):
         rounded = round(middle, digits)
-        if below < np.float32(rounded) <= above:
+        if below < np.float32(rounded) < above:
             return rounded
     return float(str(above))
 

@@ -77,7 +77,7 @@ def _numbers(values: Any, *, kinds: str) -> np.ndarray | None:
 
 
 def _decompressed(counts: str) -> np.ndarray:
-    encoded = counts.encode("ascii", "replace")
+    encoded = counts.encode()
     if not _COMPRESSED.fullmatch(encoded):
         raise BadMask("has compressed run lengths that cannot be read")
     return run_lengths(encoded)

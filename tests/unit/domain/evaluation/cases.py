@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ from domain.annotations import Rle
 from domain.documents import JobPromptDocument
 from domain.evaluation.documents import EvaluationOptions, EvaluationReport
 from domain.evaluation.evaluate import evaluate
-from domain.evaluation.truth import Truth, TruthImage, TruthInstance, read_truth
+from domain.evaluation.truth import Truth, read_truth
 from domain.exports import ExportFormat, ExportInfo, ExportOptions, ShownImage, ShownInstance
 
 FLOOR = 0.1

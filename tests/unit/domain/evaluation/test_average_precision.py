@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +14,6 @@ from pycocotools.cocoeval import COCOeval
 from domain.evaluation.documents import EvaluationOptions, PrecisionFigures
 from domain.evaluation.evaluate import evaluate
 from tests.unit.domain.evaluation.any_cases import cases, many_cases
-from tests.unit.domain.evaluation.labelled_scenes import labelled_scenes
 from tests.unit.domain.evaluation.cases import (
     Case,
     Found,
@@ -27,6 +25,7 @@ from tests.unit.domain.evaluation.cases import (
     source_of,
     truth_document,
 )
+from tests.unit.domain.evaluation.labelled_scenes import labelled_scenes
 
 STATS = {  # of COCOeval.stats
     "ap": 0,
