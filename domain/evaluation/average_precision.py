@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from domain.evaluation.coco_matching import AREA_RANGES, IOU_THRESHOLDS, Verdicts
+from domain.evaluation.coco_matching import AREA_RANGES, IOU_THRESHOLDS, CocoMatching, Compared
 from domain.evaluation.documents import PrecisionFigures
 from domain.evaluation.rows import Rows
 
@@ -22,12 +22,13 @@ class Detections(Rows):
         ranges = (len(AREA_RANGES),)
         super().__init__(("score", "f8"), ("right", "u2", ranges), ("wrong", "u2", ranges))
 
-    def add(self, image: int, scores: Sequence[float], verdicts: Sequence[Verdicts]) -> None:
-        """Best score first. The verdicts are those for the ranges of areas."""
+    def add(self, image: int, compared: Compared, matching: CocoMatching) -> None:
+        """The best instances of the class, best score first."""
+        verdicts = [matching.verdicts(compared, area_range=limits) for limits in AREA_RANGES]
         self.append(
             image,
-            len(scores),
-            score=scores,
+            len(compared.found),
+            score=[one.score for one in compared.found],
             right=np.stack([_packed(one.right) for one in verdicts], axis=1),
             wrong=np.stack([_packed(one.wrong) for one in verdicts], axis=1),
         )

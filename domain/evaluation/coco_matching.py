@@ -36,14 +36,10 @@ class Compared:
     truth: Sequence[TruthInstance]
     ious: np.ndarray
 
-    def of_prompt(self, prompt_index: int) -> "Compared":
-        places = [n for n, one in enumerate(self.found) if one.prompt_index == prompt_index]
-        return Compared([self.found[place] for place in places], self.truth, self.ious[places])
 
-    def best(self, count: int) -> "Compared":
-        """Best score first; of equal scores the earlier ones."""
-        places = np.argsort([-one.score for one in self.found], kind="stable")[:count]
-        return Compared([self.found[place] for place in places], self.truth, self.ious[places])
+def best(found: Sequence[ShownInstance], count: int | None = None) -> list[ShownInstance]:
+    """Best score first; of equal scores the earlier ones."""
+    return sorted(found, key=lambda one: -one.score)[:count]
 
 
 def compare(found: Sequence[ShownInstance], truth: Sequence[TruthInstance]) -> Compared:
@@ -63,11 +59,12 @@ def _coco(mask: Rle) -> dict[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """For IoU thresholds x instances, best score first: right, and wrong. Neither is what COCO
-    ignores: in a crowd, or out of the range of areas."""
+    """For IoU thresholds x instances: right, and wrong. Neither is what COCO ignores: in a crowd,
+    or out of the range of areas. `seen` is for IoU thresholds x truth: what some instance took."""
 
     right: np.ndarray
     wrong: np.ndarray
+    seen: np.ndarray
 
 
 class CocoMatching:
@@ -83,8 +80,8 @@ class CocoMatching:
         """`compared` has the best score first."""
         found, truth = compared.found, compared.truth
         if not found:
-            nothing = np.zeros((len(self._coco.params.iouThrs), 0), bool)
-            return Verdicts(nothing, nothing)
+            rows = len(self._coco.params.iouThrs)
+            return Verdicts(*(np.zeros((rows, n), bool) for n in (0, 0, len(truth))))
         self._coco._gts[_KEY] = [
             {"id": number, "area": one.area, "iscrowd": one.crowd, "ignore": one.crowd}
             for number, one in enumerate(truth, start=1)
@@ -96,4 +93,6 @@ class CocoMatching:
         self._coco.ious[_KEY] = compared.ious
         result = self._coco.evaluateImg(*_KEY, area_range, len(found))
         matched, ignored = result["dtMatches"] > 0, result["dtIgnore"]
-        return Verdicts(matched & ~ignored, ~matched & ~ignored)
+        seen = np.zeros((len(matched), len(truth)), bool)
+        seen[:, np.array(result["gtIds"], int) - 1] = result["gtMatches"] > 0
+        return Verdicts(matched & ~ignored, ~matched & ~ignored, seen)

@@ -35,7 +35,7 @@ class DataPoints(Rows):
         super().__init__(("found", "i4"), ("right", "i4", (len(IOU_THRESHOLDS),)))
 
     def add(self, image: int, compared: Compared, *, min_score: float) -> None:
-        """All instances of the prompt, in any order of scores."""
+        """All instances of the prompt."""
         kept = [n for n, one in enumerate(compared.found) if reaches(one.score, min_score)]
         if kept:
             real = [n for n, one in enumerate(compared.truth) if not one.crowd]

@@ -168,6 +168,7 @@ class PromptErrors(_Reported):
 
 
 class WorstImage(_Reported):
+    image_index: int
     image: str
     false_positives: int
     misses: int

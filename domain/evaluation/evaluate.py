@@ -11,7 +11,7 @@ from domain.evaluation.documents import (
 )
 from domain.evaluation.figures import Figures, overall
 from domain.evaluation.measurements import Measurements
-from domain.evaluation.pairing import Pairing
+from domain.evaluation.pairing import Pairing, Pairs
 from domain.evaluation.truth import Truth
 from domain.evaluation.worst_images import worst_images
 from domain.exports import ExportInfo, ExportSource
@@ -27,19 +27,19 @@ def evaluate(
 ) -> EvaluationReport:
     """`source` shows all instances there are: its view has the job's floor as `min_score`.
 
-    `note` is called for each image; what it raises ends the evaluation. `failed` are the names of
-    the job's images that have no result, wanted after the others. Memory grows with the truth, and
-    by some 50 bytes an instance.
+    `note` is called for each image at least; what it raises ends the evaluation. `failed` are the
+    names of the job's images that have no result, wanted after the others. Memory grows with the
+    truth, and by some 50 bytes an instance.
     """
     info = source.info
     classes, prompts = _classes(info, truth), prompt_classes(info, truth)
     measurements = Measurements(classes, prompts, min_score=options.min_score)
     pairing = Pairing(truth)
-    for number, image in enumerate(source.shown()):
+    for image in source.shown():
         note()
-        wanted = pairing.claim(number, image)
+        wanted = pairing.claim(image)
         if wanted is not None:
-            measurements.add(number, image, wanted)
+            measurements.add(image, wanted, note=note)
     pairs = pairing.pairs()
     figures = Figures(info, truth, pairs=pairs, measurements=measurements, options=options)
     of_classes = [figures.of_class(class_id) for class_id in classes]
@@ -53,7 +53,7 @@ def evaluate(
         overall=overall(of_classes, of_prompts),
         classes=[one.figures for one in of_classes],
         prompts=[one.figures for one in of_prompts],
-        worst=[_worst_image(pairs.names[place], errors) for place, errors in worst.items()],
+        worst=[_worst_image(pairs, place, errors) for place, errors in worst.items()],
     )
 
 
@@ -80,9 +80,10 @@ def _categories(info: ExportInfo, truth: Truth) -> EvaluatedCategories:
     )
 
 
-def _worst_image(name: str, errors: list[PromptErrors]) -> WorstImage:
+def _worst_image(pairs: Pairs, place: int, errors: list[PromptErrors]) -> WorstImage:
     return WorstImage(
-        image=name,
+        image_index=int(pairs.indexes[place]),
+        image=pairs.names[place],
         false_positives=sum(one.false_positives for one in errors),
         misses=sum(one.misses for one in errors),
         prompts=errors,

@@ -53,13 +53,13 @@ class Figures:
         self._info = info
         self._options = options
         self._measurements = measurements
-        self._numbers = pairs.numbers
+        self._indexes = pairs.indexes
         self._truth = _truth_rows(truth, pairs)
 
     def of_class(self, class_id: int) -> ClassResult:
         of_class = self._truth[self._truth["class_id"] == class_id]
         real = of_class[~of_class["crowd"]]
-        detections = self._measurements.classes[class_id].of_images(self._numbers)
+        detections = self._measurements.classes[class_id].of_images(self._indexes)
         found = curves(detections, real["area"])
         figures = ClassFigures(
             class_name=self._info.classes[class_id],
@@ -74,8 +74,8 @@ class Figures:
         measured = self._measurements.prompts[index]
         positives = self._positives(class_id)
         truth = int(positives.sum())
-        counts = ConceptCounts.of(measured.points.of_images(self._numbers), positives)
-        instances = measured.instances.of_images(self._numbers)
+        counts = ConceptCounts.of(measured.points.of_images(self._indexes), positives)
+        instances = measured.instances.of_images(self._indexes)
         suggestion = self._suggestion(instances, truth) if self._options.suggest else None
         threshold = suggestion.threshold if suggestion else self._options.min_score
         figures = PromptFigures(
@@ -98,7 +98,7 @@ class Figures:
     def _positives(self, class_id: int) -> np.ndarray:
         """How much truth each image has, crowds aside."""
         real = self._truth[(self._truth["class_id"] == class_id) & ~self._truth["crowd"]]
-        return np.bincount(real["image"], minlength=len(self._numbers))
+        return np.bincount(real["image"], minlength=len(self._indexes))
 
     def _suggestion(self, instances: np.ndarray, truth: int) -> Suggestion | None:
         floor = self._info.options.min_score or 0.0

@@ -1,15 +1,14 @@
 """What is remembered of images that have been compared: scores and verdicts, no masks."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from domain.evaluation.average_precision import Detections
 from domain.evaluation.coco_matching import (
-    AREA_RANGES,
     MAX_INSTANCES,
     CocoMatching,
     Compared,
+    best,
     compare,
 )
 from domain.evaluation.concept_f1 import DataPoints
@@ -37,38 +36,32 @@ class Measurements:
     def __init__(
         self, classes: Iterable[int], prompts: Mapping[int, int], *, min_score: float
     ) -> None:
-        self.classes = {number: Detections() for number in classes}
+        self.classes = {class_id: Detections() for class_id in classes}
         self.prompts = {index: PromptMeasurements() for index in prompts}
-        self._of_class: dict[int, list[int]] = defaultdict(list)
-        for index, class_id in prompts.items():
-            self._of_class[class_id].append(index)
+        self._class_ids = prompts
         self._min_score = min_score
         self._matching = CocoMatching()
 
-    def add(self, number: int, image: ShownImage, truth: TruthImage) -> None:
-        """`number` is what the image is remembered by."""
-        found, wanted = _by_class(image.instances), _by_class(truth.instances)
-        for class_id in self.classes:
-            if class_id in found:
-                compared = compare(found[class_id], wanted.get(class_id, []))
-                self._add_class(number, class_id, compared)
-
-    def _add_class(self, number: int, class_id: int, compared: Compared) -> None:
-        best = compared.best(MAX_INSTANCES)
-        self.classes[class_id].add(
-            number,
-            [one.score for one in best.found],
-            [self._matching.verdicts(best, area_range=limits) for limits in AREA_RANGES],
-        )
-        for index in self._of_class[class_id]:
-            self.prompts[index].add(number, compared.of_prompt(index), min_score=self._min_score)
+    def add(self, image: ShownImage, truth: TruthImage, *, note: Callable[[], None]) -> None:
+        """Many masks take seconds to compare: `note` is called for each class and prompt."""
+        wanted = _groups(truth.instances, lambda one: one.class_id)
+        for class_id, found in _groups(image.instances, lambda one: one.class_id).items():
+            if class_id in self.classes:
+                note()
+                compared = compare(best(found, MAX_INSTANCES), wanted.get(class_id, []))
+                self.classes[class_id].add(image.image_index, compared, self._matching)
+        for index, found in _groups(image.instances, lambda one: one.prompt_index).items():
+            if index in self.prompts:
+                note()
+                compared = compare(best(found), wanted.get(self._class_ids[index], []))
+                self.prompts[index].add(image.image_index, compared, min_score=self._min_score)
 
 
-_OfClass = TypeVar("_OfClass", ShownInstance, TruthInstance)
+_One = TypeVar("_One", ShownInstance, TruthInstance)
 
 
-def _by_class(instances: Sequence[_OfClass]) -> Mapping[int, list[_OfClass]]:
-    found: dict[int, list[_OfClass]] = {}
+def _groups(instances: Iterable[_One], key: Callable[[_One], int]) -> dict[int, list[_One]]:
+    groups: dict[int, list[_One]] = {}
     for one in instances:
-        found.setdefault(one.class_id, []).append(one)
-    return found
+        groups.setdefault(key(one), []).append(one)
+    return groups

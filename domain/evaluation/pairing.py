@@ -43,7 +43,7 @@ class _Claim:
     """The job's image that fits one of the truth best so far, the first of them; `names` are those
     that fit as well, too."""
 
-    number: int
+    image_index: int
     names: _Names
     fit: Fit
     same_size: bool
@@ -55,9 +55,9 @@ class _Claim:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """`numbers`, rising, and `names` are the job's; `places` count the truth's images."""
+    """`indexes`, rising, and `names` are the job's; `places` count the truth's images."""
 
-    numbers: np.ndarray
+    indexes: np.ndarray
     names: Sequence[str]
     places: Sequence[int]
 
@@ -72,8 +72,8 @@ class Pairing:
         self._claims: dict[int, _Claim] = {}
         self._ambiguous, self._not_in_truth = _Names(), _Names()
 
-    def claim(self, number: int, image: ShownImage) -> TruthImage | None:
-        """The truth to compare the image with, if any; `number` counts the job's images."""
+    def claim(self, image: ShownImage) -> TruthImage | None:
+        """The truth to compare the image with, if any."""
         try:
             fit = self._names.fit(image.image)
         except AmbiguousName:
@@ -84,7 +84,7 @@ class Pairing:
             return None
         truth = self._truth[fit.place]
         same_size = (truth.width, truth.height) == (image.width, image.height)
-        claim = _Claim(number, _Names(image.image), fit, same_size)
+        claim = _Claim(image.image_index, _Names(image.image), fit, same_size)
         return truth if self._is_best(claim) and same_size else None
 
     def _is_best(self, claim: _Claim) -> bool:
@@ -103,10 +103,10 @@ class Pairing:
         """In the job's order."""
         claims = sorted(
             (one for one in self._claims.values() if one.same_size and not one.is_ambiguous),
-            key=lambda one: one.number,
+            key=lambda one: one.image_index,
         )
         return Pairs(
-            np.array([one.number for one in claims], np.int64),
+            np.array([one.image_index for one in claims], np.int64),
             [one.names.only for one in claims],
             [one.fit.place for one in claims],
         )

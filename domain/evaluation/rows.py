@@ -8,7 +8,7 @@ class Rows:
     """Grows at its end. Each row begins with the `image` that it is of."""
 
     def __init__(self, *columns: tuple[str, str] | tuple[str, str, tuple[int, ...]]) -> None:
-        self._dtype = np.dtype([("image", "i4"), *columns])
+        self._dtype = np.dtype([("image", "i8"), *columns])
         self._content = bytearray()
 
     def append(self, image: int, count: int, **columns: ArrayLike) -> None:
@@ -19,13 +19,13 @@ class Rows:
             rows[name] = values
         self._content += rows.tobytes()
 
-    def of_images(self, numbers: np.ndarray) -> np.ndarray:
+    def of_images(self, indexes: np.ndarray) -> np.ndarray:
         """The rows of these images, in the order in which they came. `image` becomes the place in
-        `numbers`, which are sorted."""
+        `indexes`, which are sorted."""
         rows = np.frombuffer(self._content, self._dtype)
-        places = np.searchsorted(numbers, rows["image"])
-        known = places < len(numbers)
-        known[known] = numbers[places[known]] == rows["image"][known]
+        places = np.searchsorted(indexes, rows["image"])
+        known = places < len(indexes)
+        known[known] = indexes[places[known]] == rows["image"][known]
         kept: np.ndarray = rows[known]
         kept["image"] = places[known]
         return kept

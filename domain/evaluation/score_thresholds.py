@@ -18,7 +18,8 @@ from domain.evaluation.rows import Rows
 
 _BINS = 20
 _CURVE_POINTS = 100
-_MATCHING = np.array([0.5])
+
+AT_50 = np.array([0.5])  # the IoU of all that is said about thresholds
 
 
 class ScoredInstances(Rows):
@@ -26,15 +27,14 @@ class ScoredInstances(Rows):
 
     def __init__(self) -> None:
         super().__init__(("score", "f4"), ("right", "?"))
-        self._matching = CocoMatching(_MATCHING)
+        self._matching = CocoMatching(AT_50)
 
     def add(self, image: int, compared: Compared) -> None:
-        """All instances of the prompt, in any order of scores."""
-        ranked = compared.best(len(compared.found))
-        verdicts = self._matching.verdicts(ranked)
+        """All instances of the prompt, best score first."""
+        verdicts = self._matching.verdicts(compared)
         right, wrong = verdicts.right[0], verdicts.wrong[0]
         counting = right | wrong
-        scores = np.array([one.score for one in ranked.found], np.float32)
+        scores = np.array([one.score for one in compared.found], np.float32)
         self.append(image, int(counting.sum()), score=scores[counting], right=right[counting])
 
 

@@ -93,6 +93,7 @@ def _shown(number: int, case: Case, class_ids: Sequence[int]) -> ShownImage:
             box=(0.0, 0.0, float(case.size[1]), float(case.size[0])),
             area=int(one.mask.sum()),
             mask=rle(one.mask),
+            threshold=FLOOR,
         )
         for place, one in enumerate(case.found)
     )

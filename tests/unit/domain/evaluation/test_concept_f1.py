@@ -6,7 +6,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from domain.evaluation.documents import ConceptFigures
@@ -17,6 +17,10 @@ SQUARE, ELSEWHERE = box(0, 0, 10, 10), box(15, 5, 10, 10)
 PERFECT = Case([Found(SQUARE, 0.9)], [Wanted(SQUARE)])
 EMPTY = Case()
 NEAR = 2e-4  # what the paper's code adds to denominators takes away
+
+
+class Unclear(Exception):
+    """Several assignments have the greatest sum: the paper does not say which counts."""
 
 
 def figures(*images: Case) -> ConceptFigures:
@@ -120,7 +124,10 @@ def test_prompts_are_measured_apart_and_pooled_for_all() -> None:
 
 @given(cases(), st.sampled_from([0.1, 0.5, 0.7]))
 def test_figures_are_those_of_a_plain_reading(images: list[Case], min_score: float) -> None:
-    assert_plain(images, prompts=2, min_score=min_score)
+    try:
+        assert_plain(images, prompts=2, min_score=min_score)
+    except Unclear:
+        reject()
 
 
 def test_figures_of_100_images_are_those_of_a_plain_reading() -> None:
@@ -174,15 +181,18 @@ def correlation(truth: np.ndarray, found: np.ndarray) -> float:
 
 
 def best_assignment(found: list[np.ndarray], wanted: list[np.ndarray]) -> list[float]:
+    """The IoUs of the assignment with the greatest sum."""
     few, many = sorted((found, wanted), key=len)
     ious = [[iou(one, other) for other in many] for one in few]
-    return max(
-        (
-            [ious[n][m] for n, m in enumerate(order)]
-            for order in permutations(range(len(many)), len(few))
-        ),
-        key=sum,
-    )
+    tried = [
+        sorted(ious[n][m] for n, m in enumerate(order))
+        for order in permutations(range(len(many)), len(few))
+    ]
+    greatest = max(map(sum, tried))
+    best = [one for one in tried if sum(one) > greatest - 1e-9]
+    if not np.allclose(best, best[0]):
+        raise Unclear
+    return best[0]
 
 
 def iou(one: np.ndarray, other: np.ndarray) -> float:

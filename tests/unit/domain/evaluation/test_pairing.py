@@ -24,7 +24,7 @@ def shown(number: int, name: str, size: tuple[int, int] = (30, 20)) -> ShownImag
 def paired(job: list[str], truth: list[str]) -> tuple[Pairs, EvaluatedImages]:
     pairing = Pairing(truth_of(*truth))
     for number, name in enumerate(job):
-        pairing.claim(number, shown(number, name))
+        pairing.claim(shown(number, name))
     return pairing.pairs(), pairing.images([])
 
 
@@ -88,7 +88,7 @@ def test_the_order_of_images_does_not_matter(job: list[str]) -> None:
     assert sorted(images.ambiguous.first) == ["b.jpg"]
     assert sorted(images.not_in_truth.first) == ["a.jpg", "x/a.jpg", "y/a.jpg"]
     assert images.not_in_job.first == ["d/c/b.jpg"]
-    assert pairs.numbers.tolist() == [job.index(name) for name in pairs.names]
+    assert pairs.indexes.tolist() == [job.index(name) for name in pairs.names]
 
 
 def test_a_better_fit_that_comes_later_ends_a_tie() -> None:
@@ -100,8 +100,8 @@ def test_a_better_fit_that_comes_later_ends_a_tie() -> None:
 
 def test_images_of_another_size_are_not_compared() -> None:
     pairing = Pairing(truth_of("a.jpg", "b.jpg"))
-    assert pairing.claim(0, shown(0, "a.jpg", (20, 30))) is None
-    assert pairing.claim(1, shown(1, "b.jpg")) is not None
+    assert pairing.claim(shown(0, "a.jpg", (20, 30))) is None
+    assert pairing.claim(shown(1, "b.jpg")) is not None
     assert list(pairing.pairs().names) == ["b.jpg"]
     images = pairing.images([])
     assert (images.evaluated, images.sizes_differ) == (1, Listed(count=1, first=["a.jpg"]))
@@ -109,7 +109,7 @@ def test_images_of_another_size_are_not_compared() -> None:
 
 def test_images_of_the_truth_that_failed_are_told_from_those_that_the_job_has_not() -> None:
     pairing = Pairing(truth_of("a.jpg", "b.jpg", "c.jpg", "x/d.jpg", "y/d.jpg"))
-    pairing.claim(0, shown(0, "a.jpg"))
+    pairing.claim(shown(0, "a.jpg"))
     images = pairing.images(["photos/b.jpg", "a.jpg", "d.jpg", "other.jpg"])
     assert images.evaluated == 1
     assert images.failed == Listed(count=1, first=["b.jpg"])
