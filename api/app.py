@@ -14,6 +14,7 @@ from api import metrics, operations, problems
 from api.auth import caller
 from api.context import Context
 from api.datasets.routes import router as datasets
+from api.evaluations.routes import router as evaluations
 from api.events.hub import Hub
 from api.events.routes import router as events
 from api.events.service import read_events, read_progress
@@ -23,7 +24,9 @@ from api.interactive.images import ImageLoader
 from api.interactive.paths import SingleImageDoor, SingleImagePaths
 from api.jobs.routes import router as jobs
 from api.keys.routes import router as keys
+from api.lint.routes import router as lint
 from api.models.routes import router as models
+from api.previews.routes import router as previews
 from api.recent import Recent
 from api.request_limit import RequestLimit
 from api.requests import BodyLimit, RequestLog
@@ -49,6 +52,10 @@ _COUNTED_SECONDS = 1.0  # nor does /readiness
 _BODY_SECONDS = 60.0
 _STRANGERS = 4  # of the largest bodies may be on their way before their keys are known
 _EVERYWHERE = problems.declared(401, 422, 429, 503)
+_KEYED = (
+    *(jobs, previews, events, webhooks, results, exports, evaluations),
+    *(datasets, keys, models, lint),
+)
 _SINGLE_IMAGES = (segment, clearing, workflows)
 
 
@@ -64,7 +71,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.context = _context(settings)
-    for router in (jobs, events, webhooks, results, exports, datasets, keys, models):
+    for router in _KEYED:
         app.include_router(router, dependencies=[Depends(caller)], responses=_EVERYWHERE)
     for router in (downloads, *_SINGLE_IMAGES, operations.router, metrics.router):
         app.include_router(router)

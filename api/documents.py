@@ -103,11 +103,16 @@ def _export_id(export_id: str) -> str:
     return _checked_id("exp", export_id, "export")
 
 
+def _evaluation_id(evaluation_id: str) -> str:
+    return _checked_id("evl", evaluation_id, "evaluation")
+
+
 JobId = Annotated[str, Depends(_job_id)]
 DatasetId = Annotated[str, Depends(_dataset_id)]
 KeyId = Annotated[str, Depends(_key_id)]
 DeliveryId = Annotated[str, Depends(_delivery_id)]
 ExportId = Annotated[str, Depends(_export_id)]
+EvaluationId = Annotated[str, Depends(_evaluation_id)]
 
 IdempotencyKey = Annotated[
     str | None,

@@ -1,12 +1,14 @@
 """What the service answers, typed. Unknown fields are let through: it may be newer than this."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from domain.documents import JobPromptDocument
+from domain.evaluation.documents import EvaluationReport
 from domain.lifecycle import TERMINAL_EXPORT, TERMINAL_JOB, ExportStatus, JobStatus
+from domain.preview import PreviewReport
 from domain.result_manifest import ResultFile
 
 
@@ -59,6 +61,7 @@ class Job(Answer):
     finished_at: datetime | None
     cancel_requested_at: datetime | None
     paused_at: datetime | None = None
+    held_at: datetime | None = None
 
     @property
     def ended(self) -> bool:
@@ -158,26 +161,58 @@ class ExportError(Answer):
     message: str
 
 
-class Export(Answer):
-    """`files` are null in lists, and until it has succeeded."""
+class Made(Answer):
+    """What is made of a job's result. `files` are null in lists, and until it has succeeded."""
 
     id: str
     job_id: str
     status: ExportStatus
-    partial: bool
-    options: dict[str, Any]
-    progress: ExportProgress
-    report: ExportReport | None
     files: list[ExportFile] | None
     error: ExportError | None
     created_at: datetime
-    running_at: datetime | None
     finished_at: datetime | None
-    cancel_requested_at: datetime | None
 
     @property
     def ended(self) -> bool:
         return self.status in TERMINAL_EXPORT
+
+
+MadeT = TypeVar("MadeT", bound=Made)
+
+
+class Export(Made):
+    partial: bool
+    options: dict[str, Any]
+    progress: ExportProgress
+    report: ExportReport | None
+    running_at: datetime | None
+    cancel_requested_at: datetime | None
+
+
+class Evaluation(Made):
+    """`report` is null in lists, and until it has succeeded."""
+
+    partial: bool
+    truth_sha256: str
+    options: dict[str, Any]
+    progress: ExportProgress
+    report: EvaluationReport | None
+    running_at: datetime | None
+    cancel_requested_at: datetime | None
+
+
+class PreviewProgress(Answer):
+    """Images of the sample, once it is drawn; `source_images` are all that the job would label."""
+
+    images_done: int
+    images_total: int | None
+    source_images: int | None
+
+
+class Preview(Made):
+    images: int
+    progress: PreviewProgress
+    report: PreviewReport | None
 
 
 class ImageAnnotations(Answer):

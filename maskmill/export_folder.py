@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 from zipfile import ZipFile
 
-from maskmill.answers import Export, ExportFile
+from maskmill.answers import ExportFile, Made, MadeT
 from maskmill.connection import ApiError, MaskmillError
 
 STATE = ".maskmill-export.json"  # which export lies here, and which archives are unpacked
@@ -39,12 +39,12 @@ class NoFiles(MaskmillError):
 
 def write_export_folder(
     folder: Path,
-    look: Callable[[], Export],
+    look: Callable[[], MadeT],
     fetch: Fetch,
     *,
     unpack: bool = True,
     on_bytes: ByteProgress | None = None,
-) -> Export:
+) -> MadeT:
     """Have all files of the export in `folder`, and return it. Those that are there and have their
     SHA-256 are not fetched again, nor are archives that were unpacked. `look` asks for the export:
     its links expire."""
@@ -90,9 +90,9 @@ class _State:
 @dataclass(slots=True)
 class _Folder:
     folder: Path
-    export: Export
+    export: Made
     state: _State
-    look: Callable[[], Export]
+    look: Callable[[], Made]
     fetch: Fetch
 
     def write(self, *, unpack: bool, report: ByteProgress) -> None:

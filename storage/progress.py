@@ -56,6 +56,19 @@ def _stored(totals: Mapping[str, int]) -> Progress:
     return Progress(**{name: totals[name] for name in totals if name in Progress.__slots__})
 
 
+def sample_progress(
+    connection: Connection, job_id: str, *, shards_in_sample: int | None
+) -> tuple[int, int | None]:
+    """Images of the job's sample that have an outcome, and all of them: None until it is drawn."""
+    if shards_in_sample is None:
+        return 0, None
+    query = select(func.sum(shards.c.committed), func.sum(shards.c.image_count)).where(
+        shards.c.job_id == job_id, shards.c.number < shards_in_sample
+    )
+    done, total = connection.execute(query).one()
+    return int(done or 0), int(total or 0)
+
+
 def _counted(connection: Connection, job_ids: Sequence[str]) -> dict[str, Progress]:
     left = shards.c.image_count - shards.c.committed
     ended_early = shards.c.status.in_((ShardStatus.CANCELED, ShardStatus.FAILED))

@@ -88,6 +88,20 @@ def add_shards(connection: Connection, job_id: str, new: Sequence[NewShard]) -> 
     record_event(connection, job_id, kind="shards.planned", data={"count": len(rows)})
 
 
+def shard_of_image(connection: Connection, job_id: str, image_index: int) -> NewShard | None:
+    """As it was planned; None for an image that no shard holds, or no longer."""
+    query = (
+        select(*(shards.c[name] for name in NewShard.__dataclass_fields__))
+        .where(shards.c.job_id == job_id, shards.c.first_image_index <= image_index)
+        .order_by(shards.c.number.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).one_or_none()
+    if row is None or image_index >= row.first_image_index + row.image_count:
+        return None
+    return NewShard(*row)
+
+
 _CLAIM = text("""
     WITH busy AS (
         SELECT s.job_id, j.owner_key_id, count(*) AS running

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, select, tuple_
+from sqlalchemy import Connection, Double, and_, cast, func, select, tuple_
 
 from storage.conditions import (
     SHARD_IS_OPEN,
@@ -108,6 +108,32 @@ def all_committed_slices(
         query = query.where(slices.c.shard_number < before_shard)
     for row in connection.execution_options(yield_per=1000).execute(query):
         yield Slice(*row)
+
+
+@dataclass(frozen=True, slots=True)
+class TimedSlice:
+    """When a committed slice was opened and committed, in seconds of the database's clock; the
+    shard and the token of its lease name its run."""
+
+    images: int
+    shard_number: int
+    token: int
+    opened: float
+    committed: float
+
+
+def timed_slices(connection: Connection, job_id: str, *, before_shard: int) -> list[TimedSlice]:
+    """Of the shards before one, in the order in which they were committed."""
+    opened, committed = (
+        cast(func.extract("epoch", column), Double)
+        for column in (slices.c.created_at, slices.c.committed_at)
+    )
+    query = (
+        select(slices.c.count, slices.c.shard_number, slices.c.token, opened, committed)
+        .where(slices.c.job_id == job_id, SLICE_IS_COMMITTED, slices.c.shard_number < before_shard)
+        .order_by(slices.c.committed_at)
+    )
+    return [TimedSlice(*row) for row in connection.execute(query)]
 
 
 def result_grew_at(connection: Connection, job_id: str) -> datetime | None:

@@ -16,26 +16,34 @@ from pydantic_core import to_json
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from domain.errors import LeaseLost
+from domain.errors import InvalidRequest, LeaseLost
 from domain.export_source import ResultSource, export_info
-from domain.exports import ExportCounts, ExportInfo, ExportOptions, ShownImage, ShownInstance
+from domain.exports import (
+    ExportFormat,
+    ExportInfo,
+    ExportOptions,
+    ShownImage,
+    ShownInstance,
+)
 from domain.formats import WRITERS
-from domain.lifecycle import ExportStatus
+from domain.lifecycle import ExportStatus, ResultUse
 from domain.result_manifest import ResultManifest, manifest_pieces, read_frame
 from domain.results import ImageRow, InstanceRow
 from domain.view import View
 from storage import exports, jobs, object_keys, outbox
 from storage.database import see_one_moment
-from storage.exports import Export, ExportLease, Reading
+from storage.exports import SAMPLE, Export, ExportLease, Reading
 from storage.jobs import Job
 from storage.object_store import ObjectNotFound, ObjectStore, StoreError, StoreUnavailable
 from storage.results_store import results_store
 from storage.slices import Slice, all_committed_slices, result_grew_at
 from storage.tracing import span
+from workers.evaluation_report import write_evaluation
 from workers.export_parts import DamagedResult, StoredParts
 from workers.export_sink import StoreSink, WrittenFile
 from workers.finish_run import manifest_without_parts, part_of
 from workers.heartbeat import Heartbeat, Watch, heartbeat
+from workers.preview_report import write_preview
 from workers.runtime import Runtime
 from workers.scratch import scratch_folder
 
@@ -45,6 +53,11 @@ MAX_EXPORT_ATTEMPTS = 5
 PROVENANCE = "maskmill.json"
 _LISTED = "parts.json"
 _LONGEST_REASON = 500  # characters
+_FAILED = {
+    ResultUse.EXPORT: "export_failed",
+    ResultUse.EVALUATION: "evaluation_failed",
+    ResultUse.PREVIEW: "preview_failed",
+}
 
 
 class Stopped(Exception):
@@ -152,24 +165,35 @@ def _run(run: _Run) -> None:
             _fail(run, _why_given_up(run))
             return
         with _beating(run):
-            files, counts = _made(run)
-        _end(run, ExportStatus.SUCCEEDED, files=[asdict(f) for f in files], report=asdict(counts))
+            files, report = _made(run)
+        _end(run, ExportStatus.SUCCEEDED, files=[asdict(f) for f in files], report=report)
     except LeaseLost:
         log.warning("export.lease_lost")
     except Stopped:
         _stop(run)
-    except DamagedResult as error:
-        _fail(run, {"code": "result_damaged", "message": str(error)})
-    except StoreUnavailable as error:
-        _put_off(run, {"code": "store_unavailable", "message": str(error)})
-    except StoreError as error:
-        _fail(run, {"code": "store_refused", "message": str(error)})
-    except ValueError as error:  # a format that cannot hold it, or a fault of ours: it would again
-        log.exception("export.impossible")
-        _fail(run, {"code": "export_failed", "message": str(error)[:_LONGEST_REASON]})
+    except (DamagedResult, StoreError, ValueError) as error:
+        _fault(run, error)
     except Exception as error:
         log.exception("export.interrupted", attempt=run.lease.attempts)
-        _put_off(run, {"code": "export_failed", "message": _reason(error)})
+        _put_off(run, {"code": _FAILED[run.export.kind], "message": _reason(error)})
+
+
+def _fault(run: _Run, error: Exception) -> None:
+    """One whose cause is known."""
+    message = str(error)[:_LONGEST_REASON]
+    if isinstance(error, StoreUnavailable):
+        _put_off(run, {"code": "store_unavailable", "message": message})
+        return
+    if isinstance(error, InvalidRequest):
+        code = error.code
+    elif isinstance(error, DamagedResult):
+        code = "result_damaged"
+    elif isinstance(error, StoreError):
+        code = "store_refused"
+    else:  # a format that cannot hold it, or a fault of ours: it would again
+        log.exception("export.impossible")
+        code = _FAILED[run.export.kind]
+    _fail(run, {"code": code, "message": message})
 
 
 def _reason(error: Exception) -> str:
@@ -181,22 +205,51 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:_LONGEST_REASON]
 
 
-def _made(run: _Run) -> tuple[list[WrittenFile], ExportCounts]:
-    """All files, the provenance last."""
+def _made(run: _Run) -> tuple[list[WrittenFile], dict[str, Any]]:
+    """All files, the provenance last, and the report."""
     store = results_store(run.job, settings=run.runtime.settings)
     with ExitStack() as stack:
         folder = stack.enter_context(scratch_folder())
         frame = _listed(run, store, folder / _LISTED)
         parts = stack.enter_context(StoredParts(store, folder / _LISTED, note=run.progress.note))
-        source = _source(run, frame, parts)
         sink = StoreSink(store, folder, run.lease, run.require_wanted, run.progress.note)
-        counts = WRITERS[source.info.options.format](source, sink)
-        _write_provenance(sink, source.info, counts)
-        return sink.files, counts
+        source = _source(run, frame, parts)
+        report = _WRITERS[run.export.kind](run, source, sink)
+        is_export = run.export.kind is ResultUse.EXPORT
+        about = {"counts": report} if is_export else {str(run.export.kind): run.export.options}
+        _write_provenance(sink, source.info, about)
+        return sink.files, report
+
+
+def _write_export(_run: _Run, source: ResultSource, sink: StoreSink) -> dict[str, Any]:
+    return asdict(WRITERS[source.info.options.format](source, sink))
+
+
+def _write_evaluation(run: _Run, source: ResultSource, sink: StoreSink) -> dict[str, Any]:
+    note = run.progress.note
+    return write_evaluation(run.runtime, run.export, source, sink=sink, note=note)
+
+
+def _write_preview(run: _Run, source: ResultSource, sink: StoreSink) -> dict[str, Any]:
+    return write_preview(run.runtime, run.job, source, sink=sink, note=run.progress.note)
+
+
+_WRITERS: dict[ResultUse, Callable[[_Run, ResultSource, StoreSink], dict[str, Any]]] = {
+    ResultUse.EXPORT: _write_export,
+    ResultUse.EVALUATION: _write_evaluation,
+    ResultUse.PREVIEW: _write_preview,
+}
+
+
+def _view_options(export: Export) -> ExportOptions:
+    """What is not an export looks at every instance."""
+    if export.kind is ResultUse.EXPORT:
+        return ExportOptions.model_validate(export.options)
+    return ExportOptions(format=ExportFormat.COCO, min_score=0)
 
 
 def _source(run: _Run, frame: ResultManifest, parts: StoredParts) -> ResultSource:
-    options = ExportOptions.model_validate(run.export.options)
+    options = _view_options(run.export)
     view = View(options, frame.categories, before_each=run.step)
 
     def listed() -> Iterator[Any]:
@@ -220,7 +273,7 @@ def _listed(run: _Run, store: ObjectStore, path: Path) -> ResultManifest:
     if number is None:
         with run.runtime.database.begin() as connection, path.open("wb") as out:
             see_one_moment(connection)
-            frame, parts = _committed(connection, run.job)
+            frame, parts = _committed(connection, run.job, is_sample=run.export.result == SAMPLE)
             out.writelines(manifest_pieces(frame, map(part_of, parts)))
     else:
         _fetch_manifest(store, object_keys.manifest(number), path)
@@ -239,20 +292,25 @@ def _fetch_manifest(store: ObjectStore, key: str, path: Path) -> None:
         raise DamagedResult(f"{key} is no longer there") from error
 
 
-def _committed(connection: Connection, job: Job) -> tuple[ResultManifest, Iterator[Slice]]:
-    """What is labelled so far."""
+def _committed(
+    connection: Connection, job: Job, *, is_sample: bool
+) -> tuple[ResultManifest, Iterator[Slice]]:
+    """What is labelled so far, or of that the sample."""
     frame = manifest_without_parts(connection, job, number=job.manifest_number + 1)
     grew_at = result_grew_at(connection, job.id) or job.created_at
+    if is_sample and job.sample_shards is None:
+        raise InvalidRequest("not_sampled", "the job ended before its sample was drawn")
+    before = job.sample_shards if is_sample else None
     return frame.model_copy(update={"created_at": grew_at}), all_committed_slices(
-        connection, job.id
+        connection, job.id, before_shard=before
     )
 
 
-def _write_provenance(sink: StoreSink, info: ExportInfo, counts: ExportCounts) -> None:
+def _write_provenance(sink: StoreSink, info: ExportInfo, about: dict[str, Any]) -> None:
     described = {
         **info.model_dump(mode="json"),
         "files": [{"name": f.name, "sha256": f.sha256, "bytes": f.bytes} for f in sink.files],
-        "counts": asdict(counts),
+        **about,
     }
     with sink.file(PROVENANCE) as out:
         out.write(to_json(described, indent=2) + b"\n")
@@ -293,7 +351,7 @@ def _stop(run: _Run) -> None:
 def _why_given_up(run: _Run) -> dict[str, Any]:
     last = run.export.error or {"message": "its workers died"}
     return {
-        "code": "export_failed",
+        "code": _FAILED[run.export.kind],
         "message": f"it was begun {MAX_EXPORT_ATTEMPTS} times in vain; last: {last['message']}",
     }
 

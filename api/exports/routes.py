@@ -1,6 +1,9 @@
 """/v1/jobs/{job_id}/exports"""
 
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
 
 from api.auth import Caller, KeyFirst
 from api.context import RequestContext
@@ -11,21 +14,20 @@ from api.problems import declared
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/exports", tags=["exports"], route_class=KeyFirst)
 
+_LOCATION = {"Location": {"schema": {"type": "string"}}}
 _REPLAYED = {"Idempotency-Replayed": {"schema": {"type": "string", "enum": ["true"]}}}
+
+
+def made_or_there(document: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """The answers to who asks for one."""
+    there = {"model": document, "description": "There is one already"}
+    return {202: {"headers": _LOCATION}, 200: {**there, "headers": {**_LOCATION, **_REPLAYED}}}
 
 
 @router.post(
     "",
     status_code=202,
-    responses={
-        202: {"headers": {"Location": {"schema": {"type": "string"}}}},
-        200: {
-            "model": ExportDocument,
-            "description": "There is one already",
-            "headers": {"Location": {"schema": {"type": "string"}}, **_REPLAYED},
-        },
-        **declared(400, 404, 409, 413),
-    },
+    responses={**made_or_there(ExportDocument), **declared(400, 404, 409, 413)},
 )
 def create_export(
     job_id: JobId,

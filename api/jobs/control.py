@@ -11,6 +11,7 @@ from api.problems import ApiProblem
 from domain.errors import ImageErrorCode
 from domain.lifecycle import OPEN_JOB, TERMINAL_JOB, JobStatus
 from storage import jobs as stored_jobs
+from storage.holds import promote_job
 from storage.jobs import Job
 from storage.keys import ApiKey
 from storage.retries import retry_job
@@ -32,6 +33,10 @@ def pause(context: Context, job_id: str, caller: ApiKey) -> JobDocument:
 
 def resume(context: Context, job_id: str, caller: ApiKey) -> JobDocument:
     return _wish(context, job_id, caller, stored_jobs.resume_job)
+
+
+def promote(context: Context, job_id: str, caller: ApiKey) -> JobDocument:
+    return _wish(context, job_id, caller, promote_job)
 
 
 def set_priority(context: Context, job_id: str, caller: ApiKey, *, priority: int) -> JobDocument:

@@ -80,6 +80,13 @@ def resume_job(job_id: JobId, context: RequestContext, caller: Caller) -> JobDoc
     return control.resume(context, job_id, caller)
 
 
+@router.post("/{job_id}/promote", responses=declared(404, 409))
+def promote_job(job_id: JobId, context: RequestContext, caller: Caller) -> JobDocument:
+    """Let a job on hold label all its images; those of its preview are not labelled again.
+    Promoting a job that is not on hold changes nothing."""
+    return control.promote(context, job_id, caller)
+
+
 @router.post("/{job_id}/retry", responses=declared(404, 409))
 def retry_job(
     job_id: JobId, context: RequestContext, caller: Caller, request: RetryRequest | None = None

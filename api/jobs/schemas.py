@@ -41,9 +41,8 @@ def _dataset_path(path: str) -> str:
 S3Uri = Annotated[str, Field(max_length=2048), AfterValidator(_s3_uri)]
 PrefixUri = Annotated[str, Field(max_length=2048), AfterValidator(_prefix_uri)]
 ManifestUri = Annotated[S3Uri, AfterValidator(_manifest_name)]
-DatasetManifest = Annotated[
-    str, Field(max_length=1024), AfterValidator(_dataset_path), AfterValidator(_manifest_name)
-]
+DatasetPath = Annotated[str, Field(max_length=1024), AfterValidator(_dataset_path)]
+DatasetManifest = Annotated[DatasetPath, AfterValidator(_manifest_name)]
 
 
 class PrefixSource(RequestDocument):
@@ -92,6 +91,10 @@ class JobRequest(RequestDocument):
         None, description="Write the results here; by default the service keeps them"
     )
     priority: Priority = 0
+    hold: bool = Field(
+        False,
+        description="Label nothing until the job is promoted, but for the sample of a preview",
+    )
     webhook_url: str | None = Field(
         None,
         max_length=2048,
@@ -156,9 +159,12 @@ class JobLinks(BaseModel):
     results: str
     manifest: str
     exports: str
+    evaluations: str
+    preview: str
     cancel: str
     pause: str
     resume: str
+    promote: str
     retry: str
 
 
@@ -192,6 +198,9 @@ class JobDocument(BaseModel):
     )
     cancel_requested_at: datetime | None
     paused_at: datetime | None
+    held_at: datetime | None = Field(
+        description="Since when it is on hold; null once it is promoted, and for all other jobs"
+    )
     links: JobLinks
 
 

@@ -42,7 +42,7 @@ def create(
     context: Context, caller: ApiKey, request: JobRequest, *, idempotency_key: str | None
 ) -> tuple[JobDocument, bool]:
     """The job, and whether it is new. Everything is checked before anything is written."""
-    model = _allowed_model(context, request.model)
+    model = allowed_model(context, request.model)
     _check_lists(context, request)
     _check_webhook(context, request.webhook_url)
     _check_duplicates(request.prompts)
@@ -57,6 +57,7 @@ def create(
         name=request.name,
         webhook_url=request.webhook_url,
         priority=request.priority,
+        hold=request.hold,
         accept_expiring_links=request.accept_expiring_links,
         idempotency_key=idempotency_key,
         traceparent=current_traceparent(),
@@ -92,7 +93,7 @@ def _digest(request: JobRequest) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _allowed_model(context: Context, name: str | None) -> str:
+def allowed_model(context: Context, name: str | None) -> str:
     allowed = context.settings.models
     if name is None:
         return allowed[0]
@@ -209,12 +210,11 @@ def _document(job: Job, progress: Progress) -> JobDocument:
 
 def _is_at_work(job: Job, left: int) -> bool:
     """On images that have no outcome yet: not while a pause or a retry says nothing of a rate."""
-    has_work = left > 0 or job.status is JobStatus.PLANNING
+    has_work = left > 0 or (job.status is JobStatus.PLANNING and job.held_at is None)
     return has_work and job.status not in TERMINAL_JOB and job.paused_at is None
 
 
 def _links(job_id: str) -> JobLinks:
     own = f"/v1/jobs/{job_id}"
-    names = ("events", "deliveries", "errors", "results", "manifest", "exports")
-    actions = ("cancel", "pause", "resume", "retry")
-    return JobLinks(self=own, **{name: f"{own}/{name}" for name in (*names, *actions)})
+    others = (name for name in JobLinks.model_fields if name != "self")
+    return JobLinks(self=own, **{name: f"{own}/{name}" for name in others})

@@ -108,13 +108,13 @@ def exported(
     job_id: str, options: dict[str, Any], output: Path, *, partial: bool, unpack: bool = True
 ) -> "Export":
     """Have it made, wait for it, and download it into `output`."""
-    from maskmill.cli.progress import byte_bar, watch_export
+    from maskmill.cli.progress import byte_bar, watch_made
     from maskmill.client import Client
 
     with Client() as client:
         asked = client.create_export(job_id, options, partial=partial)
         try:
-            made = watch_export(client, asked)
+            made = watch_made(asked, client.wait_export)
             if made.status == "succeeded":
                 with byte_bar("downloading") as progress:
                     return client.download_export(

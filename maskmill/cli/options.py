@@ -7,6 +7,29 @@ import typer
 
 from maskmill.engine_choice import Engine, Precision
 
+Source = Annotated[
+    str,
+    typer.Argument(
+        help="A folder or a manifest here (uploaded), s3://bucket/prefix, or "
+        "s3://bucket/manifest.jsonl (.csv, .parquet, .txt)."
+    ),
+]
+ResultsPrefix = Annotated[
+    str | None,
+    typer.Option("--output", metavar="S3-PREFIX", help="Write results to s3://bucket/prefix."),
+]
+JobName = Annotated[str | None, typer.Option("--name", help="A name to find the job by.")]
+Webhook = Annotated[
+    str | None,
+    typer.Option("--webhook", metavar="URL", help="Have an https address told when it ends."),
+]
+AcceptExpiringLinks = Annotated[
+    bool,
+    typer.Option(
+        "--accept-expiring-links",
+        help="Run although links in the manifest may expire before the job ends.",
+    ),
+]
 Prompts = Annotated[
     list[str] | None,
     typer.Option(

@@ -1,7 +1,8 @@
 """Progress bars, drawn on stderr so that stdout stays free for results."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -13,7 +14,7 @@ from rich.progress import (
 )
 
 from domain.printable import printable
-from maskmill.answers import Export, Job
+from maskmill.answers import Evaluation, Export, Job, Preview
 from maskmill.client import Client, FileProgress
 from maskmill.export_folder import ByteProgress
 
@@ -55,13 +56,17 @@ def file_bar(verb: str, things: str = "files") -> Iterator[FileProgress]:
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
-def watch_export(client: Client, export: Export) -> Export:
-    """Show an export's progress until it has ended. Ctrl-C raises, and does not end the export."""
+MadeT = TypeVar("MadeT", Export, Evaluation)
+
+
+def watch_made(asked: MadeT, wait: Callable[[str, str, Callable[[MadeT], None]], MadeT]) -> MadeT:
+    """Show the progress of an export, or an evaluation, until it has ended. Ctrl-C raises, and does
+    not end it."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[images]}"))
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("", total=None, images="")
 
-        def show(found: Export) -> None:
+        def show(found: MadeT) -> None:
             read = found.progress
             progress.update(
                 task,
@@ -71,11 +76,30 @@ def watch_export(client: Client, export: Export) -> Export:
                 images=_images_read(found),
             )
 
-        return client.wait_export(export.job_id, export.id, show)
+        return wait(asked.job_id, asked.id, show)
 
 
-def _images_read(export: Export) -> str:
-    read = export.progress
+def watch_preview(client: Client, job_id: str) -> Preview:
+    """Show a preview's progress until it has ended. Ctrl-C raises, and ends nothing."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[images]}"))
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=None, images="")
+
+        def show(found: Preview) -> None:
+            done, total = found.progress.images_done, found.progress.images_total
+            progress.update(
+                task,
+                description="reading the source" if total is None else "previewing",
+                completed=done,
+                total=total,
+                images="" if total is None else f"{done:,} of {total:,} images",
+            )
+
+        return client.wait_preview(job_id, show)
+
+
+def _images_read(made: Export | Evaluation) -> str:
+    read = made.progress
     if read.images_total is None:
         return ""
     again = f", pass {read.pass_number}" if read.pass_number > 1 else ""
@@ -111,6 +135,8 @@ def outcome_line(job: Job) -> str:
 def _state(job: Job) -> str:
     if job.cancel_requested_at and not job.ended:
         return "canceling"
+    if job.held_at and not job.ended:
+        return "on hold"
     return "paused" if job.paused_at else str(job.status)
 
 

@@ -5,38 +5,30 @@ from typing import Annotated, Any
 
 import typer
 
-from maskmill.cli.options import Floor, ModelName, Prompts, PromptsFile
+from maskmill.cli.options import (
+    AcceptExpiringLinks,
+    Floor,
+    JobName,
+    ModelName,
+    Prompts,
+    PromptsFile,
+    ResultsPrefix,
+    Source,
+    Webhook,
+)
 
 
 def submit(
-    source: Annotated[
-        str,
-        typer.Argument(
-            help="A folder or a manifest here (uploaded), s3://bucket/prefix, or "
-            "s3://bucket/manifest.jsonl (.csv, .parquet, .txt)."
-        ),
-    ],
+    source: Source,
     *,
     prompt: Prompts = None,
     prompts_file: PromptsFile = None,
     model: ModelName = None,
     floor: Floor = None,
-    output: Annotated[
-        str | None,
-        typer.Option(metavar="S3-PREFIX", help="Write results to s3://bucket/prefix instead."),
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="A name to find the job by.")] = None,
-    webhook: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Have an https address told when the job ends."),
-    ] = None,
-    accept_expiring_links: Annotated[
-        bool,
-        typer.Option(
-            "--accept-expiring-links",
-            help="Run although links in the manifest may expire before the job ends.",
-        ),
-    ] = False,
+    output: ResultsPrefix = None,
+    name: JobName = None,
+    webhook: Webhook = None,
+    accept_expiring_links: AcceptExpiringLinks = False,
     wait: Annotated[bool, typer.Option("--wait", help="Watch the job until it ends.")] = False,
 ) -> None:
     """Send a job to the service. Prints the job's id.
@@ -59,13 +51,17 @@ def submit(
         "accept_expiring_links": accept_expiring_links or None,
     }
     with Client() as client:
-        where = source if source.startswith("s3://") else _upload(client, source, name)
-        job = client.create_job(where, prompts, **options)
+        job = client.create_job(where_of(client, source, name=name), prompts, **options)
         typer.echo(job.id)
         if wait:
             from maskmill.cli.jobs import watch_and_exit
 
             watch_and_exit(client, job.id)
+
+
+def where_of(client: Any, source: str, *, name: str | None) -> str | dict[str, str]:
+    """The source as the service has it: what lies here is uploaded."""
+    return source if source.startswith("s3://") else _upload(client, source, name)
 
 
 def _upload(client: Any, source: str, name: str | None) -> dict[str, str]:

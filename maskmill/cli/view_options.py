@@ -98,7 +98,7 @@ def asked_options(
     body = {
         "format": export_format,
         "class_scores": dict(map(_class_score, class_score or ())),
-        "classes": {**dict(map(_renamed, map_ or ())), **dict.fromkeys(drop_class or ())},
+        "classes": {**dict(map(renamed, map_ or ())), **dict.fromkeys(drop_class or ())},
         "exclusive": [{"classes": _names(group)} for group in exclusive or ()],
         **others,
     }
@@ -112,7 +112,7 @@ def _class_score(text: str) -> tuple[str, str]:
     return name.strip(), score.strip()
 
 
-def _renamed(text: str) -> tuple[str, str]:
+def renamed(text: str) -> tuple[str, str]:
     old, separator, new = text.partition("=")
     if not separator:
         raise typer.BadParameter(f"--map {text!r}: write it as OLD=NEW")

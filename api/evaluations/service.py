@@ -1,0 +1,135 @@
+"""What a result may be compared with, and how the comparison is shown."""
+
+from fastapi import Request
+from sqlalchemy import Connection
+
+from api.context import Context
+from api.documents import PageRequest, cursor_of
+from api.evaluations.schemas import (
+    DatasetTruth,
+    EvaluationDocument,
+    EvaluationLinks,
+    EvaluationPage,
+    EvaluationRequest,
+)
+from api.exports.asking import ask, cancel_made, digest, find_made, linked_files, result_of
+from api.exports.schemas import ExportProgress
+from api.jobs.service import find
+from api.problems import ApiProblem
+from api.results.links import ResultLinks
+from domain.errors import InvalidRequest
+from domain.lifecycle import ResultUse
+from storage import exports as stored_exports
+from storage.datasets import find_dataset
+from storage.exports import Export, NewExport
+from storage.keys import ApiKey
+from storage.tracing import current_traceparent
+from storage.truths import opened_truth, truth_place, truth_sha256
+
+_KIND = ResultUse.EVALUATION
+
+
+def create(
+    context: Context,
+    job_id: str,
+    caller: ApiKey,
+    request: EvaluationRequest,
+    *,
+    idempotency_key: str | None,
+) -> tuple[EvaluationDocument, bool]:
+    """The evaluation, and whether it is new. The truth is known by its content."""
+    options = request.model_dump(mode="json", exclude={"partial"})
+    with context.database.begin() as connection:
+        find(connection, job_id, caller)
+        sha256 = _truth_sha256(context, connection, caller, request)
+        job = find(connection, job_id, caller)
+        new = NewExport(
+            job_id=job.id,
+            owner_key_id=caller.id,
+            options={**options, "truth_sha256": sha256},
+            options_sha256=digest({**options, "truth": sha256}),
+            result=result_of(connection, job, partial=request.partial),
+            kind=_KIND,
+            idempotency_key=idempotency_key,
+            traceparent=current_traceparent(),
+        )
+        export, is_new = ask(context, connection, caller, new)
+        return _document(export), is_new
+
+
+def _truth_sha256(
+    context: Context, connection: Connection, caller: ApiKey, request: EvaluationRequest
+) -> str:
+    truth = request.truth
+    if isinstance(truth, DatasetTruth) and not find_dataset(
+        connection, truth.id, owner_key_id=caller.id
+    ):
+        raise ApiProblem(422, "dataset_not_found", "There is no such dataset, or it is not yours.")
+    try:
+        place = truth_place(
+            connection, truth.model_dump(), own=context.store, sources=context.sources
+        )
+    except InvalidRequest as error:
+        raise ApiProblem(403, error.code, error.message) from error
+    with opened_truth(place) as file:
+        return truth_sha256(file)
+
+
+def get(
+    context: Context, job_id: str, evaluation_id: str, caller: ApiKey, *, request: Request
+) -> EvaluationDocument:
+    with context.database.begin() as connection:
+        job, export = find_made(connection, job_id, evaluation_id, caller, kind=_KIND)
+    document = _document(export).model_copy(
+        update={"files": linked_files(export, ResultLinks(context, job, request=request))}
+    )
+    return EvaluationDocument.model_validate({**document.model_dump(), "report": export.report})
+
+
+def list_page(context: Context, job_id: str, caller: ApiKey, page: PageRequest) -> EvaluationPage:
+    before = page.after(str)
+    with context.database.begin() as connection:
+        find(connection, job_id, caller)
+        found = stored_exports.list_exports(
+            connection,
+            job_id,
+            before=before[0] if before else None,
+            limit=page.limit + 1,
+            kind=_KIND,
+        )
+    shown = found[: page.limit]
+    more = cursor_of(shown[-1].id) if len(found) > page.limit else None
+    return EvaluationPage(data=[_document(export) for export in shown], next_cursor=more)
+
+
+def cancel(context: Context, job_id: str, evaluation_id: str, caller: ApiKey) -> EvaluationDocument:
+    with context.database.begin() as connection:
+        return _document(cancel_made(connection, job_id, evaluation_id, caller, kind=_KIND))
+
+
+def delete(context: Context, job_id: str, evaluation_id: str, caller: ApiKey) -> None:
+    with context.database.begin() as connection:
+        find_made(connection, job_id, evaluation_id, caller, kind=_KIND)
+        stored_exports.delete_export(connection, evaluation_id, why="asked")
+
+
+def _document(export: Export) -> EvaluationDocument:
+    """Without its report and its files."""
+    own = f"/v1/jobs/{export.job_id}/evaluations/{export.id}"
+    shown = {n: getattr(export, n) for n in EvaluationDocument.model_fields if hasattr(export, n)}
+    asked = dict(export.options)
+    return EvaluationDocument.model_validate(
+        {
+            **shown,
+            "truth": asked.pop("truth"),
+            "truth_sha256": asked.pop("truth_sha256"),
+            "options": asked,
+            "report": None,
+            "files": None,
+            "partial": stored_exports.manifest_of(export.result) is None,
+            "progress": ExportProgress.model_validate(export, from_attributes=True),
+            "links": EvaluationLinks(
+                self=own, job=f"/v1/jobs/{export.job_id}", cancel=f"{own}/cancel"
+            ),
+        }
+    )

@@ -1,0 +1,108 @@
+"""What exports, evaluations and previews have in common: all are asked for once, and made later."""
+
+import hashlib
+import json
+from typing import Any
+
+from sqlalchemy import Connection
+
+from api.context import Context
+from api.exports.schemas import ExportFile
+from api.jobs.service import find
+from api.problems import ApiProblem, not_found
+from api.results.links import ResultLinks
+from domain.lifecycle import TERMINAL_JOB, ExportStatus, ResultUse
+from storage import exports as stored_exports
+from storage.allowances import open_exports_of
+from storage.exports import Export, NewExport
+from storage.jobs import Job
+from storage.keys import ApiKey
+from storage.slices import result_grew_at
+
+_LATER = {"Retry-After": "60"}
+_MOST_BYTES = 131_072
+_ENDED = {
+    ResultUse.EXPORT: "export_already_ended",
+    ResultUse.EVALUATION: "evaluation_already_ended",
+}
+
+
+def digest(options: dict[str, Any]) -> str:
+    """Of the meaning, not the bytes: the order of fields does not matter."""
+    canonical = json.dumps(options, sort_keys=True).encode()
+    if len(canonical) > _MOST_BYTES:  # lists show them all
+        raise ApiProblem(413, "request_too_large", f"Options may have {_MOST_BYTES:,} bytes.")
+    return hashlib.sha256(canonical).hexdigest()
+
+
+def ask(
+    context: Context, connection: Connection, caller: ApiKey, new: NewExport
+) -> tuple[Export, bool]:
+    """What is to be made, and whether it is new."""
+    export, is_new = stored_exports.create_export(connection, new)
+    if (export.kind, export.options_sha256) != (new.kind, new.options_sha256):
+        raise ApiProblem(
+            409, "idempotency_conflict", "This Idempotency-Key came with another request."
+        )
+    if is_new:
+        _check_room(context, connection, caller)
+    return export, is_new
+
+
+def _check_room(context: Context, connection: Connection, caller: ApiKey) -> None:
+    """As api.jobs.service.check_room."""
+    most = context.settings.exports_per_key
+    if open_exports_of(connection, caller.id) > most:
+        detail = f"This key has {most} open exports; wait until one has ended."
+        raise ApiProblem(429, "too_many_exports", detail, headers=_LATER)
+
+
+def result_of(connection: Connection, job: Job, *, partial: bool) -> str:
+    """Which result: that of a job which has ended is whole, whatever was asked for."""
+    if job.status in TERMINAL_JOB:
+        if job.manifest_number == 0:
+            raise ApiProblem(409, "job_failed", "The job failed before it left a result.")
+        return stored_exports.whole_result(job.manifest_number)
+    if not partial:
+        detail = "The job still runs: wait until it has ended, or ask with `partial`."
+        raise ApiProblem(409, "job_not_ended", detail)
+    grew_at = result_grew_at(connection, job.id)
+    if grew_at is None:
+        raise ApiProblem(409, "not_labelled_yet", "The job has not labelled any image yet.")
+    return stored_exports.partial_result(grew_at)
+
+
+def find_made(
+    connection: Connection,
+    job_id: str,
+    export_id: str,
+    caller: ApiKey,
+    *,
+    kind: ResultUse,
+) -> tuple[Job, Export]:
+    job = find(connection, job_id, caller)
+    export = stored_exports.find_export(connection, job_id, export_id, kind=kind)
+    if export is None:
+        raise not_found(kind)
+    return job, export
+
+
+def cancel_made(
+    connection: Connection, job_id: str, export_id: str, caller: ApiKey, *, kind: ResultUse
+) -> Export:
+    find_made(connection, job_id, export_id, caller, kind=kind)
+    stored_exports.request_cancel(connection, export_id)
+    _, export = find_made(connection, job_id, export_id, caller, kind=kind)
+    if export.status in (ExportStatus.SUCCEEDED, ExportStatus.FAILED):
+        detail = f"The {kind} has {export.status} already."
+        raise ApiProblem(409, _ENDED[kind], detail)
+    return export
+
+
+def linked_files(export: Export, links: ResultLinks) -> list[ExportFile] | None:
+    """None until it has succeeded."""
+    if export.files is None:
+        return None
+    return [
+        ExportFile.model_validate({**file, "url": links.url(file["key"])}) for file in export.files
+    ]

@@ -1,0 +1,62 @@
+"""A result compared with ground truth, as a page and as JSON."""
+
+from collections.abc import Callable
+from typing import Any
+
+from domain.errors import InvalidRequest
+from domain.evaluation.documents import EvaluationOptions
+from domain.evaluation.evaluate import evaluate
+from domain.evaluation.truth import BadTruth, Truth, read_truth
+from domain.export_source import ResultSource
+from storage.exports import Export
+from storage.truths import opened_truth, truth_place, truth_sha256
+from workers.export_sink import StoreSink
+from workers.failed_rows import failed_rows
+from workers.runtime import Runtime
+
+
+def write_evaluation(
+    runtime: Runtime,
+    export: Export,
+    source: ResultSource,
+    *,
+    sink: StoreSink,
+    note: Callable[[], None],
+) -> dict[str, Any]:
+    """report.json and report.html; what the former says. Raises `InvalidRequest`
+    where the truth cannot be used."""
+    asked = dict(export.options)
+    truth_of, sha256 = asked.pop("truth"), asked.pop("truth_sha256")
+    options = EvaluationOptions.model_validate(asked)
+    truth = _truth(runtime, truth_of, sha256, source=source, options=options, note=note)
+    report = evaluate(
+        source,
+        truth,
+        options=options,
+        note=note,
+        failed=(row.image for row in failed_rows(source)),
+    )
+    with sink.file("report.json") as out:
+        out.write(report.model_dump_json(indent=2).encode() + b"\n")
+    return report.model_dump(mode="json")
+
+
+def _truth(
+    runtime: Runtime,
+    where: dict[str, Any],
+    sha256: str,
+    *,
+    source: ResultSource,
+    options: EvaluationOptions,
+    note: Callable[[], None],
+) -> Truth:
+    """What was there when the evaluation was asked for."""
+    with runtime.database.begin() as connection:
+        place = truth_place(connection, where, own=runtime.objects, sources=runtime.sources)
+    with opened_truth(place) as file:
+        if truth_sha256(file, note=note) != sha256:
+            raise InvalidRequest("truth_changed", "the truth has changed since it was named")
+        try:
+            return read_truth(file, classes=source.info.classes, mapping=options.mapping)
+        except BadTruth as error:
+            raise InvalidRequest("bad_truth", str(error)) from error
