@@ -1,5 +1,6 @@
 """What is worth knowing about a prompt before a job runs, and what to do about it."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -33,6 +34,24 @@ class FindingCode(StrEnum):
     FILLS_IMAGE = "fills_image"
 
 
+_TITLES = {
+    FindingCode.NEGATION: "{one} says what not to find",
+    FindingCode.TOO_LONG: "{one} is too long",
+    FindingCode.DUPLICATE: "{one} is {two} once more",
+    FindingCode.SEVERAL_THINGS: "{one} names several things",
+    FindingCode.LONG_DESCRIPTION: "{one} is a long description",
+    FindingCode.INSTRUCTION: "{one} is an instruction",
+    FindingCode.PICKS_OUT: "{one} picks one out of many",
+    FindingCode.NOT_ENGLISH: "{one} is not English",
+    FindingCode.UNKNOWN_WORD: "{one} has a word that the model does not know",
+    FindingCode.RARE_WORD: "{one} has a rare word",
+    FindingCode.FINDS_NOTHING: "{one} finds nothing",
+    FindingCode.OVERLAPS: "{one} overlaps with {two}",
+    FindingCode.SATURATED: "{one} finds as many as the network can return",
+    FindingCode.FILLS_IMAGE: "{one} fills the image",
+}
+
+
 class PromptFinding(BaseModel):
     model_config = ConfigDict(frozen=True)
 
@@ -41,6 +60,12 @@ class PromptFinding(BaseModel):
     prompt_index: int = Field(ge=0, description="Position of the prompt in the job, from 0")
     other_prompt_index: int | None = Field(None, description="Of a pair, the other prompt's")
     message: str = Field(description="What it means and what to do, without the prompt's own text")
+
+    def title(self, texts: Sequence[str]) -> str:
+        """In a few words; `texts` are those of the job's prompts."""
+        other = self.other_prompt_index
+        two = "" if other is None else quoted(texts[other])
+        return _TITLES[self.code].format(one=quoted(texts[self.prompt_index]), two=two)
 
 
 def by_weight(findings: list[PromptFinding]) -> list[PromptFinding]:

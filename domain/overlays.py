@@ -34,8 +34,11 @@ _QUALITY = 82  # of JPEG: 480 x 480 pixels take some 40 kB
 
 @dataclass(frozen=True, slots=True)
 class ColouredMask:
+    """`faint`: an outline without a tint."""
+
     mask: Rle
     colour: Colour
+    faint: bool = False
 
 
 def class_colour(number: int) -> Colour:
@@ -70,7 +73,7 @@ def draw_over(
         height, width = masks[0].mask.size
         picture = Image.new("RGB", _fit(width, height, longest_side), _GREY)
     for one in masks:
-        _draw_mask(picture, one.mask, one.colour)
+        _draw_mask(picture, one)
     return picture
 
 
@@ -113,15 +116,15 @@ def _fit(width: int, height: int, longest_side: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _draw_mask(picture: Image.Image, mask: Rle, colour: Colour) -> None:
+def _draw_mask(picture: Image.Image, one: ColouredMask) -> None:
     """Tint the mask and draw its outline; a dark rim around keeps like colours apart."""
-    part, cover = _cover(mask, picture.size)
+    part, cover = _cover(one.mask, picture.size)
     rim = ImageChops.subtract(cover.filter(ImageFilter.MaxFilter(3)), cover)
     edge = ImageChops.subtract(cover, cover.filter(ImageFilter.MinFilter(5)))
-    paint = Image.new("RGB", cover.size, colour)
+    paint = Image.new("RGB", cover.size, one.colour)
     below = picture.crop(part)
     below = Image.composite(Image.new("RGB", cover.size), below, _scaled(rim, _RIM))
-    tinted = Image.composite(paint, below, _scaled(cover, _TINT))
+    tinted = below if one.faint else Image.composite(paint, below, _scaled(cover, _TINT))
     picture.paste(Image.composite(paint, tinted, edge), part)
 
 

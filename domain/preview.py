@@ -1,6 +1,6 @@
 """What a sample of a job's images says about its prompts, before the job runs on all of them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -79,6 +79,7 @@ def preview(
     for image in source.shown():
         sample.add(image)
     texts = lint(prompts, reading.tokenizer_json, text_tokens=reading.text_tokens)
+    duplicates = {one.prompt_index for one in texts if one.code == FindingCode.DUPLICATE}
     return PreviewReport(
         job_id=source.info.job_id,
         model=source.info.model,
@@ -86,7 +87,7 @@ def preview(
         failed=dict(failed),
         floor=floor,
         prompts=sample.previews(),
-        findings=by_weight([*texts, *sample.findings(), *sample.overlapping(_same_texts(texts))]),
+        findings=by_weight([*texts, *sample.findings(), *sample.overlapping(duplicates)]),
         estimate=estimate,
     )
 
@@ -168,12 +169,12 @@ class _Sample:
             "narrower, or cut the images into parts before they are labelled."
         )
 
-    def overlapping(self, same_texts: Mapping[int, int]) -> Iterator[PromptFinding]:
-        """Each pair once; not those of texts that are the same, which have their finding."""
+    def overlapping(self, duplicates: Set[int]) -> Iterator[PromptFinding]:
+        """Each pair once; not those of duplicates, which have their finding."""
         pairs = list(self._overlaps.pairs(above=_OVERLAPS_ABOVE))
         for index, other in pairs:
             is_told = (other, index) in pairs and other < index
-            if not is_told and same_texts.get(index, index) != same_texts.get(other, other):
+            if not is_told and not duplicates & {index, other}:
                 yield self._overlapping(index, other)
 
     def _overlapping(self, index: int, other: int) -> PromptFinding:
@@ -206,15 +207,6 @@ class _Sample:
             other_prompt_index=other,
             message=f"{shared}, {advice}",
         )
-
-
-def _same_texts(findings: Sequence[PromptFinding]) -> dict[int, int]:
-    """Prompts to the first one of the same text."""
-    return {
-        one.prompt_index: one.other_prompt_index
-        for one in findings
-        if one.code == FindingCode.DUPLICATE and one.other_prompt_index is not None
-    }
 
 
 def _whole(tally: PromptTally) -> str:

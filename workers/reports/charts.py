@@ -70,6 +70,7 @@ class _Bar:
     y: float
     width: float
     height: float
+    is_cut: bool
 
 
 def histogram(
@@ -78,12 +79,16 @@ def histogram(
     title: str,
     threshold: float | None = None,
     x_label: str = "score",
+    up_to: int | None = None,
 ) -> Markup:
     """Bars; of several series those of one bin stand on one another, the first at the bottom. What
-    lies below the threshold is faint."""
+    lies below the threshold is faint. Of a single series, bars above `up_to` are cut, with a notch.
+    """
     top = _TOP + (_LEGEND if len(series) > 1 else 0)
     plot = _Plot(_WIDTH, top + _BARS + _BOTTOM, top=top)
     highest = max(map(sum, zip(*(one.counts for one in series), strict=True)))
+    if up_to is not None:
+        highest = min(highest, max(up_to, 1))
     return Markup(  # noqa: S704 - rendered with autoescape
         render(
             "histogram.svg",
@@ -108,7 +113,8 @@ def _bars(
         for place, size in enumerate(one.counts):
             if size:
                 start, end = place / bins, (place + 1) / bins
-                base[place] += size
+                shown = min(size, highest)
+                base[place] += shown
                 bars.append(
                     _Bar(
                         number,
@@ -117,7 +123,8 @@ def _bars(
                         round(plot.x(start) + 0.5, 2),
                         plot.y(base[place] / highest),
                         round(plot.x(end) - plot.x(start) - 1, 2),
-                        round(size / highest * (plot.bottom - plot.top), 2),
+                        round(shown / highest * (plot.bottom - plot.top), 2),
+                        shown < size,
                     )
                 )
     return bars

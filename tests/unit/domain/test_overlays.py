@@ -59,6 +59,16 @@ def test_an_overlay_is_a_jpeg_whose_longer_side_is_as_asked() -> None:
     assert blue == pytest.approx(0.55 * 255, abs=6)
 
 
+def test_a_faint_mask_is_an_outline_alone() -> None:
+    pixels = np.zeros((64, 64), np.uint8)
+    pixels[16:48, 16:48] = 1
+    mask = ColouredMask(encoded(pixels)[0], RED, faint=True)
+    drawn = draw_over(file_of(Image.new("RGB", (64, 64), "blue")), [mask], longest_side=64)
+    assert drawn is not None
+    assert drawn.getpixel((32, 32)) == (0, 0, 255)
+    assert drawn.getpixel((16, 32)) == RED
+
+
 def test_what_cannot_be_read_is_no_picture_and_its_overlay_is_grey() -> None:
     for content in (b"", b"nothing", file_of(Image.new("RGB", (64, 64)))[:60]):
         assert read_picture(content, longest_side=32) is None

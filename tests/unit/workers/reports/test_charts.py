@@ -46,6 +46,16 @@ def test_a_histogram_of_nothing_is_a_chart_too() -> None:
     svg = chart(histogram([Series("n", [0] * 20)], title="no instances", threshold=0.5))
     assert svg.get("aria-label") == "no instances"
     assert not parts(svg, "rect", of_class="series-1")
+    assert "none" in texts(svg)
+
+
+def test_bars_that_would_dwarf_the_others_are_cut_and_keep_their_count() -> None:
+    svg = chart(histogram([Series("n", [900, 20, 10])], title="scores", up_to=20))
+    bars = parts(svg, "rect", of_class="series-1")
+    assert [float(bar.get("height", "")) for bar in bars] == pytest.approx([84, 84, 42])
+    assert len(parts(svg, "path", of_class="notch")) == 1
+    assert "n, 0.00 to 0.33: 900" in tooltips(svg)
+    assert "20" in texts(svg)
 
 
 def test_a_curve_goes_through_its_points_and_has_its_mark_on_it() -> None:
