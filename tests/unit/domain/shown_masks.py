@@ -37,6 +37,7 @@ def shown(prompt: int, pixels: np.ndarray, score: float = 0.9) -> ShownInstance:
         box=(x, y, float(columns.max()) - x + 1, float(rows.max()) - y + 1),
         area=int(pixels.sum()),
         mask=Rle((pixels.shape[0], pixels.shape[1]), rle["counts"]),
+        threshold=0.0,  # of a view that shows all
     )
 
 
