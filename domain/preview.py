@@ -1,5 +1,6 @@
 """What a sample of a job's images says about its prompts, before the job runs on all of them."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
@@ -64,18 +65,17 @@ def preview(
     *,
     floor: float,
     failed: Mapping[str, int],
-    saturated: Mapping[int, int],
     reading: Reading,
     estimate: Estimate | None = None,
 ) -> PreviewReport:
     """`source` is the sample's result with all its instances: a view with `min_score` 0. `failed`
-    are images by error code; `saturated`, by prompt, those near the network's number of queries.
+    are images by error code.
 
     Prompts that images bring along are left out. Memory grows with the prompts, not with the
     images; 64 prompts with 10 instances each take 70 ms an image, most of them for overlaps.
     """
     prompts = [document.to_prompt() for document in source.info.prompts]
-    sample = _Sample(prompts, floor, saturated, reading.queries)
+    sample = _Sample(prompts, floor, reading.queries)
     for image in source.shown():
         sample.add(image)
     texts = lint(prompts, reading.tokenizer_json, text_tokens=reading.text_tokens)
@@ -93,21 +93,17 @@ def preview(
 
 
 class _Sample:
-    def __init__(
-        self,
-        prompts: Sequence[ConceptPrompt],
-        floor: float,
-        saturated: Mapping[int, int],
-        queries: int | None,
-    ) -> None:
+    def __init__(self, prompts: Sequence[ConceptPrompt], floor: float, queries: int | None) -> None:
         self.images = 0
         self._prompts = prompts
-        self._floor, self._saturated, self._queries = floor, saturated, queries
+        self._floor, self._queries = floor, queries
+        self._saturated: Counter[int] = Counter()  # images by prompt, near the number of queries
         self._tallies = [PromptTally(effective_threshold(p.threshold, None)) for p in prompts]
         self._overlaps = PromptOverlaps(len(prompts))
 
     def add(self, image: ShownImage) -> None:
         self.images += 1
+        self._saturated.update(image.saturated_prompts)
         by_prompt: dict[int, list[ShownInstance]] = {}
         for one in image.instances:
             by_prompt.setdefault(one.prompt_index, []).append(one)
@@ -138,7 +134,7 @@ class _Sample:
         for index, tally in enumerate(self._tallies):
             if self.images and not tally.images:
                 yield _warning(FindingCode.FINDS_NOTHING, index, self._nothing(tally))
-            if self._saturated.get(index, 0) > _MANY_IMAGES * self.images:
+            if self._saturated[index] > _MANY_IMAGES * self.images:
                 yield _warning(FindingCode.SATURATED, index, self._full(index))
             if tally.images and tally.whole_images > _MOST_IMAGES * tally.images:
                 yield _hint(FindingCode.FILLS_IMAGE, index, _whole(tally))

@@ -13,6 +13,7 @@ from storage.object_store import OCTET_STREAM, ObjectStore
 
 _CHUNK_BYTES = 2**20
 _CONTENT_TYPES = {
+    ".html": "text/html; charset=utf-8",
     ".json": "application/json",
     ".md": "text/markdown; charset=utf-8",
     ".xml": "application/xml",

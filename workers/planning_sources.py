@@ -70,22 +70,22 @@ def open_source(
     """
     if count := null_images(job.source.get("uri", "")):
         runtime.sources.check_source(job.source["uri"])
-        yield PlanningSource(_describe(job), _null_items(count))
+        yield PlanningSource(describe_source(job), _null_items(count))
         return
     store, prefix, base = _place(runtime, job)
     manifest = _manifest_key(job)
     try:
         if manifest is None:
             items = _listing(store, prefix, base=base, progress=progress)
-            yield PlanningSource(_describe(job), items)
+            yield PlanningSource(describe_source(job), items)
         else:
             with _local_copy(store, prefix + manifest) as path:
                 items = _manifest_items(runtime, job, path=path, base=base, progress=progress)
-                yield PlanningSource(_describe(job), items, reads_again=True)
+                yield PlanningSource(describe_source(job), items, reads_again=True)
     except ObjectNotFound as error:
-        raise InvalidRequest("source_not_found", f"{_describe(job)}: {error}") from error
+        raise InvalidRequest("source_not_found", f"{describe_source(job)}: {error}") from error
     except ObjectForbidden as error:
-        raise InvalidRequest("source_forbidden", f"{_describe(job)}: {error}") from error
+        raise InvalidRequest("source_forbidden", f"{describe_source(job)}: {error}") from error
 
 
 def _place(runtime: Runtime, job: Job) -> tuple[ObjectStore, str, Base]:
@@ -118,7 +118,7 @@ def _manifest_key(job: Job) -> str | None:
     return manifest
 
 
-def _describe(job: Job) -> str:
+def describe_source(job: Job) -> str:
     source = job.source
     if source["type"] != "dataset":
         return str(source["uri"])

@@ -139,9 +139,8 @@ def _print_prompts(report: "PreviewReport") -> None:
 
 def _print_findings(findings: Sequence["PromptFinding"], texts: Sequence[str]) -> None:
     for finding in findings:
-        about = [finding.prompt_index, finding.other_prompt_index]
-        named = " and ".join(f'"{texts[index]}"' for index in about if index is not None)
-        typer.echo(f"\n{finding.severity}: {printable(named)}: {printable(finding.message)}")
+        title = printable(finding.title(texts))
+        typer.echo(f"\n{finding.severity}: {title}\n  {printable(finding.message)}")
 
 
 def _print_estimate(made: "Preview") -> None:

@@ -1,7 +1,7 @@
 """Rectangles as instances, for hand-worked cases, and a source that shows them."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import numpy as np
@@ -43,11 +43,12 @@ def shown(prompt: int, pixels: np.ndarray, score: float = 0.9) -> ShownInstance:
 
 @dataclass(frozen=True)
 class ShownSource:
-    """An `ExportSource` of one list of instances an image."""
+    """An `ExportSource` of one list of instances an image; `saturated` are prompts by image."""
 
     prompts: Sequence[JobPromptDocument]
     images: Sequence[Sequence[ShownInstance]]
     side: int = SIDE
+    saturated: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def info(self) -> ExportInfo:
@@ -69,5 +70,6 @@ class ShownSource:
     def shown(self) -> Iterator[ShownImage]:
         for index, instances in enumerate(self.images):
             yield ShownImage(
-                index, f"scene-{index}.png", None, self.side, self.side, 1, tuple(instances)
+                *(index, f"scene-{index}.png", None, self.side, self.side, 1, tuple(instances)),
+                saturated_prompts=self.saturated.get(index, ()),
             )

@@ -19,7 +19,7 @@ def prompts(*texts: str, **fields: object) -> list[JobPromptDocument]:
 
 
 def report(of: list[JobPromptDocument], images: Images, **options: object) -> PreviewReport:
-    chosen = {"floor": 0.1, "failed": {}, "saturated": {}, "reading": Reading(), **options}
+    chosen = {"floor": 0.1, "failed": {}, "reading": Reading(), **options}
     return preview(ShownSource(of, images), **chosen)
 
 
@@ -142,9 +142,9 @@ def test_prompts_of_the_same_text_are_not_told_twice_that_they_overlap() -> None
 
 def test_nearness_to_the_networks_limit_is_a_warning_from_one_image_in_twenty_on() -> None:
     images = [[box(0, 0.9), box(1, 0.9)] for _ in range(40)]
-    result = report(
-        prompts("brick", "tile"), images, saturated={0: 3, 1: 2}, reading=Reading(queries=200)
-    )
+    saturated = {4: (0, 1), 7: (0, 1), 39: (0,)}
+    source = ShownSource(prompts("brick", "tile"), images, saturated=saturated)
+    result = preview(source, floor=0.1, failed={}, reading=Reading(queries=200))
     (full,) = found(result, "saturated")
     assert (full.prompt_index, full.severity) == (0, Severity.WARNING)
     assert full.message.startswith("In 3 images of 40 it comes near 200 instances")
@@ -194,7 +194,7 @@ def peak_bytes(times: int) -> int:
     source = Repeated(of, images, times=times)
     tracemalloc.start()
     try:
-        preview(source, floor=0.1, failed={}, saturated={}, reading=Reading())
+        preview(source, floor=0.1, failed={}, reading=Reading())
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

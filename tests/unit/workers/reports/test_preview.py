@@ -34,7 +34,7 @@ def prompts(*texts: str) -> list[JobPromptDocument]:
 
 
 def report_of(source: ShownSource, **options: object) -> PreviewReport:
-    chosen = {"floor": 0.1, "failed": {}, "saturated": {}, "reading": Reading(), **options}
+    chosen = {"floor": 0.1, "failed": {}, "reading": Reading(), **options}
     return preview(source, **chosen)
 
 
