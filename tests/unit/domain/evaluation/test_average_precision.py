@@ -78,7 +78,7 @@ def assert_equal_to_pycocotools(images: Sequence[Case], prompts: Mapping[str, st
     assert ours(document, source).model_dump() == in_pycocotools(document, source)
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(cases(prompts=3))
 def test_all_figures_are_those_of_pycocotools(images: list[Case]) -> None:
     assert_equal_to_pycocotools(images, {"star": "star", "decoration": "star", "ring": "ring"})
@@ -104,6 +104,7 @@ def test_all_figures_of_the_demo_network_are_those_of_pycocotools() -> None:
     assert figures.ap50 > 0.7
 
 
+@settings(max_examples=50)
 @given(cases(), st.data())
 def test_areas_are_those_that_the_truth_states(images: list[Case], data: st.DataObject) -> None:
     source = source_of(images, ["star", "ring"])

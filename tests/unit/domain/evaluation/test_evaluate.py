@@ -1,10 +1,12 @@
 """What is evaluated, and which images are the worst."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+import tracemalloc
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from domain.evaluation.compared_images import Verdict, worst_compared
 from domain.evaluation.documents import (
@@ -15,6 +17,7 @@ from domain.evaluation.documents import (
     WorstImage,
 )
 from domain.evaluation.evaluate import evaluate
+from domain.exports import ExportInfo, ShownImage
 from tests.unit.domain.evaluation.any_cases import cases
 from tests.unit.domain.evaluation.cases import (
     Case,
@@ -61,6 +64,33 @@ def test_each_image_is_noted_and_what_a_note_raises_ends_it() -> None:
 
     with pytest.raises(InterruptedError):
         evaluate(source, truth, options=EvaluationOptions(), note=cancelled)
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An export source whose images are made when they are asked for."""
+
+    info: ExportInfo
+    count: int
+
+    def shown(self) -> Iterator[ShownImage]:
+        random = np.random.default_rng(1)
+        for index in range(self.count):
+            noise = [random.integers(0, 2, (200, 200), np.uint8) for _ in range(4)]
+            case = Case([Found(mask, 0.9) for mask in noise], size=(200, 200))
+            (image,) = source_of([case], ["star"]).images
+            yield replace(image, image_index=index, image=name_of(index))
+
+
+def test_masks_do_not_stay_in_memory() -> None:
+    truth = truth_of([Case(size=(200, 200))] * 300, ["star"])
+    stream = Stream(source_of([], ["star"]).info, 300)
+    tracemalloc.start()
+    report = evaluate(stream, truth, options=EvaluationOptions(), note=lambda: None)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert report.prompts[0].at_min_score.false_positives == 1200  # of 20 kB each
+    assert most < 2e6
 
 
 def test_classes_that_the_truth_does_not_have_are_not_evaluated() -> None:
@@ -162,6 +192,7 @@ def test_a_report_has_so_many_worst_images() -> None:
     assert [one.image for one in worst] == [name_of(n) for n in range(MAX_WORST_IMAGES)]
 
 
+@settings(max_examples=50)
 @given(cases())
 def test_worst_images_are_drawn_with_the_errors_that_are_counted(images: list[Case]) -> None:
     source = source_of(images, ["star", "ring"])

@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.evaluation.documents import PromptFigures, ThresholdFigures
@@ -66,6 +66,7 @@ def test_of_the_best_thresholds_it_is_in_the_widest_gap(
         assert np.float32(suggestion.threshold) == np.float32(FLOOR)
 
 
+@settings(max_examples=40)
 @given(cases(prompts=2, classes=2))
 def test_figures_at_a_threshold_are_those_of_the_instances_from_it_on(images: list[Case]) -> None:
     """Matched anew without the lower scores, as an export with that threshold would be."""
@@ -86,6 +87,7 @@ def at_own_threshold(prompt: PromptFigures) -> ThresholdFigures:
     return prompt.suggestion.figures if prompt.suggestion else prompt.at_min_score
 
 
+@settings(max_examples=40)
 @given(cases(prompts=2, classes=2))
 def test_the_suggested_threshold_is_never_worse_than_one_half(images: list[Case]) -> None:
     for prompt in evaluated(images, ["star", "ring"]).prompts:
