@@ -4,19 +4,24 @@ from collections.abc import Callable
 from typing import Any
 
 from domain.errors import InvalidRequest
+from domain.evaluation.compared_images import worst_compared
 from domain.evaluation.documents import EvaluationOptions
 from domain.evaluation.evaluate import evaluate
 from domain.evaluation.truth import BadTruth, Truth, read_truth
 from domain.export_source import ResultSource
 from storage.exports import Export
+from storage.jobs import Job
 from storage.truths import opened_truth, truth_place, truth_sha256
 from workers.export_sink import StoreSink
 from workers.failed_rows import failed_rows
+from workers.pictures import Pictures
+from workers.reports.evaluation import draw_compared, evaluation_page
 from workers.runtime import Runtime
 
 
 def write_evaluation(
     runtime: Runtime,
+    job: Job,
     export: Export,
     source: ResultSource,
     *,
@@ -38,6 +43,11 @@ def write_evaluation(
     )
     with sink.file("report.json") as out:
         out.write(report.model_dump_json(indent=2).encode() + b"\n")
+    files = Pictures(runtime, job)
+    worst = worst_compared(source, truth, report, note=note)
+    pictures = draw_compared(worst, lambda image: files.read(image.image_index))
+    with sink.file("report.html") as out:
+        out.write(evaluation_page(report, pictures).encode())
     return report.model_dump(mode="json")
 
 

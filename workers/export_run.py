@@ -227,7 +227,7 @@ def _write_export(_run: _Run, source: ResultSource, sink: StoreSink) -> dict[str
 
 def _write_evaluation(run: _Run, source: ResultSource, sink: StoreSink) -> dict[str, Any]:
     note = run.progress.note
-    return write_evaluation(run.runtime, run.export, source, sink=sink, note=note)
+    return write_evaluation(run.runtime, run.job, run.export, source, sink=sink, note=note)
 
 
 def _write_preview(run: _Run, source: ResultSource, sink: StoreSink) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from domain.export_source import ResultSource
 from domain.exports import ExportInfo, ShownImage
 from domain.preview import PreviewReport, Reading, preview
 from domain.results import ImageRow
+from storage.datasets import find_dataset
 from storage.jobs import Job
 from storage.models import find_model
 from storage.slices import timed_slices
@@ -52,7 +53,7 @@ def write_preview(
     )
     with sink.file("report.html") as out:
         page = preview_page(
-            report, list(pictures), source=describe_source(job), failed=list(map(_shown, failed))
+            report, list(pictures), source=_source(runtime, job), failed=list(map(_shown, failed))
         )
         out.write(page.encode())
     return report.model_dump(mode="json")
@@ -74,6 +75,15 @@ def _report(
         reading=reading,
         estimate=_estimate(runtime, job),
     )
+
+
+def _source(runtime: Runtime, job: Job) -> str:
+    """As its owner knows it."""
+    if job.source["type"] != "dataset":
+        return describe_source(job)
+    with runtime.database.begin() as connection:
+        dataset = find_dataset(connection, job.source["id"])
+    return dataset.name if dataset else describe_source(job)
 
 
 def _shown(row: ImageRow) -> FailedImage:

@@ -101,6 +101,7 @@ def test_a_result_is_compared_with_the_truth(api: Api, worker: Runtime) -> None:
     contents = {file["name"]: api.client.get(file["url"]).content for file in done["files"]}
     assert json.loads(contents["report.json"]) == report
     assert json.loads(contents["maskmill.json"])["evaluation"]["truth_sha256"]
+    assert b"<html" in contents["report.html"]
     (listed,) = api.as_alice("GET", f"/v1/jobs/{job_id}/evaluations").json()["data"]
     assert listed == {**done, "files": None, "report": None}
     assert api.as_alice("GET", f"/v1/jobs/{job_id}/exports").json()["data"] == []
