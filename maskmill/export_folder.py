@@ -1,8 +1,11 @@
 """An export's files in a folder: checked, unpacked, and gone on with where that was stopped."""
 
+import fcntl
 import hashlib
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -13,6 +16,7 @@ from maskmill.answers import ExportFile, Made, MadeT
 from maskmill.connection import ApiError, MaskmillError
 
 STATE = ".maskmill-export.json"  # which export lies here, and which archives are unpacked
+LOCK = ".maskmill-export.lock"
 _CHUNK_BYTES = 2**20
 
 ByteProgress = Callable[[int, int], None]
@@ -30,7 +34,11 @@ class DamagedFile(MaskmillError):
 
 
 class FolderInUse(MaskmillError):
-    """Another export lies in the folder: their files must not mix."""
+    """Another export lies in the folder, or is on its way there: their files must not mix."""
+
+
+class LinkInFolder(MaskmillError):
+    """Something in the folder leads elsewhere: nothing is written through it."""
 
 
 class NoFiles(MaskmillError):
@@ -47,15 +55,33 @@ def write_export_folder(
 ) -> MadeT:
     """Have all files of the export in `folder`, and return it. Those that are there and have their
     SHA-256 are not fetched again, nor are archives that were unpacked. `look` asks for the export:
-    its links expire."""
+    its links expire. Raise `FolderInUse`, `LinkInFolder` and `DamagedFile`."""
     export = look()
     if export.files is None:
         raise NoFiles(f"{export.id} has {export.status}: it has no files")
     folder.mkdir(parents=True, exist_ok=True)
-    _Folder(folder, export, _State.read(folder, export.id), look, fetch).write(
-        unpack=unpack, report=on_bytes or (lambda _done, _total: None)
-    )
+    with _held(folder):
+        _Folder(folder, export, _State.read(folder, export.id), look, fetch).write(
+            unpack=unpack, report=on_bytes or (lambda _done, _total: None)
+        )
     return export
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """By this process alone, until it ends in whatever way."""
+    with _no_link(folder / LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FolderInUse(f"another export is on its way to {folder}: wait for it") from error
+        yield
+
+
+def _no_link(path: Path) -> Path:
+    if path.is_symlink():
+        raise LinkInFolder(f"{path} is a link: choose another folder")
+    return path
 
 
 @dataclass(slots=True)
@@ -82,7 +108,7 @@ class _State:
     def write(self) -> None:
         """In one step."""
         content = {"export_id": self.export_id, "unpacked": self.unpacked}
-        temporary = self.path.with_suffix(".partial")
+        temporary = _no_link(self.path.with_suffix(".partial"))
         temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
         temporary.replace(self.path)
 
@@ -94,6 +120,7 @@ class _Folder:
     state: _State
     look: Callable[[], Made]
     fetch: Fetch
+    _plain_folder: Path | None = None  # that of the file before, mostly
 
     def write(self, *, unpack: bool, report: ByteProgress) -> None:
         files = self.export.files or []
@@ -114,26 +141,37 @@ class _Folder:
         path = self._path(file.name)
         if not (path.is_file() and _sha256(path) == file.sha256):
             fetched = self._fetched(number, file, on_bytes)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._make_folder(path.parent)
             fetched.replace(path)
 
     def _unpack(self, file: ExportFile, archive: Path) -> None:
-        """`ZipFile` keeps every member within the folder, whatever its name says."""
         with ZipFile(archive) as zipped:
-            zipped.extractall(self.folder)
+            for member in zipped.infolist():
+                path = self._path(member.filename)
+                self._make_folder(path.parent)
+                with zipped.open(member) as content, _no_link(path).open("wb") as out:
+                    shutil.copyfileobj(content, out)
         self.state.unpacked[file.name] = file.sha256
         self.state.write()
         archive.unlink()
 
     def _path(self, name: str) -> Path:
-        plain = PurePosixPath(name)
-        if plain.is_absolute() or ".." in plain.parts or "\\" in name:
+        parts = name.split("/")
+        if "\\" in name or "\0" in name or any(part in ("", ".", "..") for part in parts):
             raise DamagedFile(f"{name!r} is no name for a file of an export")
-        return self.folder / plain
+        return self.folder / PurePosixPath(name)
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder == self._plain_folder:
+            return
+        if not folder.resolve().is_relative_to(self.folder.resolve()):
+            raise LinkInFolder(f"{folder} leads out of {self.folder}: choose another folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        self._plain_folder = folder
 
     def _fetched(self, number: int, file: ExportFile, on_bytes: Callable[[int], None]) -> Path:
         """Named by its content, so that what was fetched of it before is gone on with."""
-        path = self.folder / f".{file.sha256}.partial"
+        path = _no_link(self.folder / f".{file.sha256}.partial")
         if path.exists() and path.stat().st_size >= file.bytes and _sha256(path) != file.sha256:
             path.unlink()
         if not path.exists() or path.stat().st_size < file.bytes:

@@ -16,7 +16,7 @@ from domain.exports import ExportCounts, ExportFormat, ExportSource, PolygonLoss
 from domain.formats import WRITERS
 from maskmill import Client
 from maskmill.cli import main
-from maskmill.export_folder import STATE, DamagedFile, FolderInUse
+from maskmill.export_folder import LOCK, STATE, DamagedFile, FolderInUse, LinkInFolder
 from tests.integration.api.conftest import Api
 from tests.integration.api.served import served
 from tests.integration.api.test_exports import finished_job
@@ -125,7 +125,7 @@ def test_archives_are_unpacked_and_the_loss_of_polygons_is_told(
     status, out, _ = run("export", finished_job(api), "-f", "parquet", "-o", folder)
     assert status == 0
     names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
-    assert names == {"labels/a", "labels/b", "names.txt", "maskmill.json", STATE}
+    assert names == {"labels/a", "labels/b", "names.txt", "maskmill.json", STATE, LOCK}
     assert "0.9800 mean, 0.9100 worst" in out
     assert "2 holes cut in, 1 parts joined" in out
 
@@ -138,14 +138,57 @@ def test_archives_may_stay_as_they_are(
     assert not (tmp_path / "out/labels").exists()
 
 
-def test_no_member_of_an_archive_leaves_the_folder(
-    client: Client, api: Api, archives: dict[str, bytes], tmp_path: Path
+@pytest.mark.parametrize("name", ["..__..__evil", "__evil", "labels__.", "a\\evil"])
+def test_an_archive_whose_members_would_leave_the_folder_is_refused(
+    client: Client, api: Api, archives: dict[str, bytes], tmp_path: Path, name: str
 ) -> None:
-    archives["labels-0.zip"] = zipped(**{"..__..__evil": "x", "__evil": "y"})
-    download(client, finished_job(api), tmp_path / "deep/out")
+    archives["labels-0.zip"] = zipped(**{name: "x"})
+    with pytest.raises(DamagedFile, match="is no name for a file"):
+        download(client, finished_job(api), tmp_path / "deep/out")
     assert {p.name for p in tmp_path.iterdir()} == {"deep", "objects"}
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["out"]
-    assert (tmp_path / "deep/out/evil").exists()
+
+
+@pytest.mark.parametrize("link", ["labels", "labels/a", LOCK, ".maskmill-export.partial"])
+def test_nothing_is_written_through_a_link_that_lies_in_the_folder(
+    client: Client, api: Api, archives: dict[str, bytes], tmp_path: Path, link: str
+) -> None:
+    folder, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    (folder / link).parent.mkdir(parents=True)
+    elsewhere.mkdir()
+    (elsewhere / "precious").write_text("own")
+    (folder / link).symlink_to(elsewhere if link == "labels" else elsewhere / "precious")
+    with pytest.raises(LinkInFolder):
+        download(client, finished_job(api), folder)
+    assert [path.name for path in elsewhere.iterdir()] == ["precious"]
+    assert (elsewhere / "precious").read_text() == "own"
+
+
+def test_the_folder_itself_may_be_a_link(
+    client: Client, api: Api, archives: dict[str, bytes], tmp_path: Path
+) -> None:
+    (tmp_path / "large").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "large")
+    download(client, finished_job(api), tmp_path / "out")
+    assert (tmp_path / "large/labels/a").read_text() == "one"
+
+
+def test_two_at_once_do_not_write_into_one_folder(
+    client: Client, api: Api, archives: dict[str, bytes], tmp_path: Path
+) -> None:
+    job_id, folder = finished_job(api), tmp_path / "out"
+    export_id = download(client, job_id, tmp_path / "first")
+    tries: list[str] = []
+
+    def try_too(_done: int, _total: int) -> None:
+        with pytest.raises(FolderInUse) as refused:
+            client.download_export(job_id, export_id, folder)
+        tries.append(str(refused.value))
+
+    client.download_export(job_id, export_id, folder, on_bytes=try_too)
+    assert "another export is on its way" in tries[0]
+    assert (folder / "labels/a").read_text() == "one"
+    client.download_export(job_id, export_id, folder)
 
 
 def download(client: Client, job_id: str, folder: Path, **options: Any) -> str:
