@@ -1,18 +1,28 @@
 """Tasks with predictions into a Label Studio project (api.labelstud.io)."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as Xml
 
-import httpx
+from pydantic import Field
 from pydantic_core import from_json
 
 from domain.formats.label_studio import FROM_NAME, TASK_ID
 from maskmill.client import FileProgress
 from maskmill.push.outcome import Pushed, in_rounds
-from maskmill.push.project import Json, ProjectChoice, find_project
-from maskmill.push.server import PushError, RefusedError, Server, TokenAuth, in_requests
+from maskmill.push.project import Project, ProjectChoice, find_project
+from maskmill.push.server import (
+    Answer,
+    Credentials,
+    PushError,
+    RefusedError,
+    Server,
+    Token,
+    in_requests,
+    plain_token,
+)
 
 _NAME = "Label Studio"
 _CONFIG = "label-config.xml"
@@ -34,35 +44,52 @@ def push_label_studio(
     cut short is called again. Raise `PushError`."""
     if not (folder / _CONFIG).is_file():
         raise PushError(f"{folder} holds no export for Label Studio: there is no {_CONFIG}")
-    auth = _PersonalToken(url, token) if token.count(".") == 2 else TokenAuth("Token", token)
-    with Server(url, auth, name=_NAME) as server:
+    is_personal = token.count(".") == 2
+    credentials: Credentials = _PersonalToken(token) if is_personal else Token("Token", token)
+    with Server(url, credentials, name=_NAME) as server:
         push = _Push(server, folder, project, on_progress or (lambda _done, _total: None))
         return in_rounds(push.round)
 
 
-class _PersonalToken(httpx.Auth):
+class _Access(Answer):
+    access: str
+
+
+class _PersonalToken:
     """A JWT that is sent for others, which are good for some minutes."""
 
-    requires_response_body = True
-
-    def __init__(self, url: str, token: str) -> None:
-        self._refresh_url = url.rstrip("/") + "/api/token/refresh"
-        self._token = token
+    def __init__(self, token: str) -> None:
+        self._token = plain_token(token)
         self._access: str | None = None
 
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        if self._access is not None:
-            response = yield self._signed(request)
-            if response.status_code != httpx.codes.UNAUTHORIZED:
-                return
-        answer = yield httpx.Request("POST", self._refresh_url, json={"refresh": self._token})
-        if answer.is_success:
-            self._access = answer.json()["access"]
-            yield self._signed(request)
+    def header(self, server: Server) -> str:
+        if self._access is None:
+            content = server.unsigned("/api/token/refresh", {"refresh": self._token})
+            self._access = plain_token(server.read(_Access, content).access)
+        return f"Bearer {self._access}"
 
-    def _signed(self, request: httpx.Request) -> httpx.Request:
-        request.headers["Authorization"] = f"Bearer {self._access}"
-        return request
+    def renew(self) -> bool:
+        self._access = None
+        return True
+
+    def hidden(self, text: str) -> str:
+        for secret in filter(None, (self._token, self._access)):
+            text = text.replace(secret, "***")
+        return text
+
+
+class _Project(Project):
+    name: str | None = Field(alias="title")
+    label_config: str | None = None
+
+
+class _TaskThere(Answer):
+    data: dict[str, Any]
+
+
+class _TasksThere(Answer):
+    tasks: list[_TaskThere]
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,47 +125,48 @@ class _Push:
             self._send(project, batch)
             done.update(task.id for task in batch)
             self._report(len(done), total)
-        url = f"{self._server.url}/projects/{project['id']}"
-        return Pushed(project["id"], sent=len(done) - before, there=before, url=url)
+        url = f"{self._server.url}/projects/{project.id}"
+        return Pushed(project.id, sent=len(done) - before, there=before, url=url)
 
-    def _project(self) -> Json:
+    def _project(self) -> _Project:
         config = (self._folder / _CONFIG).read_text(encoding="utf-8")
         found = find_project(
             self._server,
             self._choice,
+            _Project,
             path=f"/api/projects/{self._choice.id}/",
-            among=self._server.pages("/api/projects/", page_size=_PAGE),
-            name_field="title",
+            among=self._server.pages(_Project, "/api/projects/", page_size=_PAGE),
         )
         if found is None:
             new = {"title": self._choice.name, "label_config": config}
-            project: Json = self._server.send("POST", "/api/projects/", json=new).json()
-            return project
+            return self._server.post(_Project, "/api/projects/", new)
         _check_labels(found, config)
         return found
 
-    def _tasks_there(self, project: Json) -> Iterator[str]:
+    def _tasks_there(self, project: _Project) -> Iterator[str]:
         """The ids of this export's tasks that the project has."""
         first = next(_tasks(self._folder), None)
         export = "" if first is None else first.id.rpartition("/")[2]
-        page = seen = 0
-        total = 1
-        while seen < total:
-            page += 1
+        seen = 0
+        for page in self._server.page_numbers():
             answer = self._server.get(
-                "/api/tasks/", project=project["id"], page=page, page_size=_PAGE
+                _TasksThere, "/api/tasks/", project=project.id, page=page, page_size=_PAGE
             )
-            ids = (str(task["data"].get(TASK_ID, "")) for task in answer["tasks"])
+            ids = (str(task.data.get(TASK_ID, "")) for task in answer.tasks)
             yield from (task_id for task_id in ids if task_id.rpartition("/")[2] == export)
-            seen, total = seen + len(answer["tasks"]), answer["total"]
+            seen += len(answer.tasks)
+            if seen >= answer.total:
+                return
+            if not answer.tasks:
+                raise PushError(f"{_NAME} lists {seen:,} of {answer.total:,} tasks: run it again")
 
-    def _send(self, project: Json, batch: list[_Task]) -> None:
+    def _send(self, project: _Project, batch: list[_Task]) -> None:
         """In halves where the server, or a proxy before it, finds it too large."""
         body = b"[" + b",".join(task.json for task in batch) + b"]"
         try:
             self._server.send(
                 "POST",
-                f"/api/projects/{project['id']}/import",
+                f"/api/projects/{project.id}/import",
                 content=body,
                 headers={"Content-Type": "application/json"},
             )
@@ -160,23 +188,27 @@ def _tasks(folder: Path) -> Iterator[_Task]:
                     yield _Task(from_json(task)["data"][TASK_ID], task)
 
 
-def _check_labels(project: Json, config: str) -> None:
+def _check_labels(project: _Project, config: str) -> None:
     """Predictions show only where the project has our tag, with all of our labels."""
     tag, ours = _labels(config)
-    there, theirs = _labels(project.get("label_config") or "<View/>")
+    there, theirs = _labels(project.label_config or "<View/>")
     missing = ours - theirs
     if tag == there and not missing:
         return
     what = f"labels {', '.join(sorted(missing))} in a" if missing else "a"
     raise PushError(
-        f"project {project['id']} has no {what} <{tag} name={FROM_NAME!r}>: add what stands in "
+        f"project {project.id} has no {what} <{tag} name={FROM_NAME!r}>: add what stands in "
         f"{_CONFIG} to its labelling interface, or give --name for a new project"
     )
 
 
 def _labels(config: str) -> tuple[str, set[str]]:
     """The kind of our tag in a labelling config, "" without one, and the names of its labels."""
-    for tag in Xml.fromstring(config).iter():  # noqa: S314 (expat limits what entities may grow to)
+    try:
+        root = Xml.fromstring(config)  # noqa: S314 (expat limits what entities may grow to)
+    except Xml.ParseError as error:
+        raise PushError(f"{_NAME} has a labelling interface that is no XML: {error}") from error
+    for tag in root.iter():
         if tag.get("name") == FROM_NAME:
             return tag.tag, {str(label.get("value")) for label in tag.iter("Label")}
     return "", set()
