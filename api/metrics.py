@@ -115,6 +115,9 @@ def _job_metrics(state: Watched) -> Iterator[Metric]:
     yield from _waiting(
         "exports_waiting", "waiting_export", "Exports that nobody makes yet.", state.waiting_exports
     )
+    yield from _waiting(
+        "exports_running", "running_export", "Exports that are made.", state.running_exports
+    )
     yield from _waiting("bells", "bell", "Doorbells that nobody has rung.", state.bells)
 
 
@@ -127,7 +130,7 @@ def _delivery_metrics(state: Watched) -> Iterator[Metric]:
 
 def _waiting(name: str, one: str, help_: str, waiting: Waiting) -> Iterator[Metric]:
     yield _gauge(name, help_, waiting.count)
-    yield _gauge(f"oldest_{one}_age_seconds", "How long one waits.", waiting.oldest_seconds)
+    yield _gauge(f"oldest_{one}_age_seconds", "How long that takes.", waiting.oldest_seconds)
 
 
 def _lane_metrics(counts: Mapping[str, int]) -> Iterator[Metric]:

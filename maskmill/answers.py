@@ -184,6 +184,8 @@ class Export(Made):
     partial: bool
     options: dict[str, Any]
     progress: ExportProgress
+    rate: float | None = None  # images read per second
+    eta_seconds: float | None = None
     report: ExportReport | None
     running_at: datetime | None
     cancel_requested_at: datetime | None
@@ -196,6 +198,8 @@ class Evaluation(Made):
     truth_sha256: str
     options: dict[str, Any]
     progress: ExportProgress
+    rate: float | None = None  # images read per second
+    eta_seconds: float | None = None
     report: EvaluationReport | None
     running_at: datetime | None
     cancel_requested_at: datetime | None

@@ -71,7 +71,8 @@ class NewExport:
 @dataclass(frozen=True, slots=True)
 class Export:
     """`files` (name, key, sha256, bytes) and `report` are there once it has succeeded; keys are
-    relative to the job's results root."""
+    relative to the job's results root. `running_at` is when the present run, or the last one,
+    began: what has been read counts from there."""
 
     id: str
     job_id: str
@@ -82,6 +83,7 @@ class Export:
     result: str
     traceparent: str | None
     cancel_requested_at: datetime | None
+    lease_expires_at: datetime | None
     pass_number: int
     images_read: int
     images_total: int | None
@@ -299,7 +301,7 @@ def claim_export(
         connection,
         and_(exports.c.id == export_id, _LEASE_FREE),
         to=ExportStatus.RUNNING,
-        running_at=func.coalesce(exports.c.running_at, func.now()),
+        running_at=func.now(),
         lease_token=lease_tokens.next_value(),
         lease_owner=owner,
         lease_expires_at=seconds_from_now(lease_seconds),

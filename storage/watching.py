@@ -32,7 +32,8 @@ class Waiting:
 @dataclass(frozen=True, slots=True)
 class Watched:
     """`jobs`: the open ones by status. `unplanned` have no planner yet; `retrying_deliveries` have
-    failed before and will be tried again. `waiting_exports` are made by nobody now."""
+    failed before and will be tried again. `waiting_exports` are made by nobody now; the age of
+    `running_exports` is that of their present run."""
 
     queues: tuple[ModelQueue, ...]
     jobs: dict[str, int]
@@ -42,6 +43,7 @@ class Watched:
     due_deliveries: Waiting
     retrying_deliveries: int
     waiting_exports: Waiting
+    running_exports: Waiting
 
 
 def watched(connection: Connection) -> Watched:
@@ -58,6 +60,7 @@ def watched(connection: Connection) -> Watched:
         due_deliveries=Waiting(*due),
         retrying_deliveries=connection.execute(_RETRYING_DELIVERIES).scalar_one(),
         waiting_exports=Waiting(*connection.execute(_WAITING_EXPORTS).one()),
+        running_exports=Waiting(*connection.execute(_RUNNING_EXPORTS).one()),
     )
 
 
@@ -124,6 +127,11 @@ _WAITING_EXPORTS = text(f"""
        AND (lease_expires_at IS NULL OR lease_expires_at < now())
 """)  # noqa: S608
 
+_RUNNING_EXPORTS = text(f"""
+    SELECT count(*), {_age("min(running_at)")}
+      FROM exports WHERE status IN ('queued', 'running') AND lease_expires_at >= now()
+""")  # noqa: S608
+
 STATEMENTS: dict[str, Any] = {
     "queues": _QUEUES,
     "jobs": _JOBS,
@@ -131,4 +139,5 @@ STATEMENTS: dict[str, Any] = {
     "due deliveries": _DUE_DELIVERIES,
     "retrying deliveries": _RETRYING_DELIVERIES,
     "waiting exports": _WAITING_EXPORTS,
+    "running exports": _RUNNING_EXPORTS,
 }

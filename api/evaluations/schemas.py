@@ -1,15 +1,13 @@
 """Evaluations as JSON."""
 
-from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
 from api.documents import NextCursor, RequestDocument
-from api.exports.schemas import ExportError, ExportFile, ExportProgress
+from api.exports.schemas import MadeDocument
 from api.jobs.schemas import DatasetPath, S3Uri
 from domain.evaluation.documents import EvaluationOptions, EvaluationReport
-from domain.lifecycle import ExportStatus
 
 
 class DatasetTruth(RequestDocument):
@@ -40,32 +38,11 @@ class EvaluationRequest(EvaluationOptions, RequestDocument):
     )
 
 
-class EvaluationLinks(BaseModel):
-    self: str
-    job: str
-    cancel: str
-
-
-class EvaluationDocument(BaseModel):
-    id: str
-    job_id: str
-    status: ExportStatus
-    partial: bool = Field(description="Of a job that still ran when it was asked for")
+class EvaluationDocument(MadeDocument):
     truth: Truth
     truth_sha256: str
     options: EvaluationOptions
-    progress: ExportProgress
     report: EvaluationReport | None = Field(description="Once it has succeeded; null in lists")
-    files: list[ExportFile] | None = Field(
-        description="Once it has succeeded: the report as a page and as JSON, and where they come "
-        "from; null in lists"
-    )
-    error: ExportError | None
-    created_at: datetime
-    running_at: datetime | None
-    finished_at: datetime | None
-    cancel_requested_at: datetime | None
-    links: EvaluationLinks
 
 
 class EvaluationPage(BaseModel):

@@ -1,5 +1,7 @@
 """What a result may be compared with, and how the comparison is shown."""
 
+from datetime import datetime
+
 from fastapi import Request
 from sqlalchemy import Connection
 
@@ -8,18 +10,26 @@ from api.documents import PageRequest, cursor_of
 from api.evaluations.schemas import (
     DatasetTruth,
     EvaluationDocument,
-    EvaluationLinks,
     EvaluationPage,
     EvaluationRequest,
 )
-from api.exports.asking import ask, cancel_made, digest, find_made, linked_files, result_of
-from api.exports.schemas import ExportProgress
+from api.exports.asking import (
+    ask,
+    cancel_made,
+    digest,
+    find_made,
+    linked_files,
+    made_values,
+    result_of,
+)
+from api.exports.schemas import ExportLinks
 from api.jobs.service import find
 from api.problems import ApiProblem
 from api.results.links import ResultLinks
 from domain.errors import InvalidRequest
 from domain.lifecycle import ResultUse
 from storage import exports as stored_exports
+from storage.database import database_time
 from storage.datasets import find_dataset
 from storage.exports import Export, NewExport
 from storage.keys import ApiKey
@@ -54,7 +64,7 @@ def create(
             traceparent=current_traceparent(),
         )
         export, is_new = ask(context, connection, caller, new)
-        return _document(export), is_new
+        return _document(export, database_time(connection)), is_new
 
 
 def _truth_sha256(
@@ -80,7 +90,8 @@ def get(
 ) -> EvaluationDocument:
     with context.database.begin() as connection:
         job, export = find_made(connection, job_id, evaluation_id, caller, kind=_KIND)
-    document = _document(export).model_copy(
+        now = database_time(connection)
+    document = _document(export, now).model_copy(
         update={"files": linked_files(export, ResultLinks(context, job, request=request))}
     )
     return EvaluationDocument.model_validate({**document.model_dump(), "report": export.report})
@@ -97,14 +108,16 @@ def list_page(context: Context, job_id: str, caller: ApiKey, page: PageRequest) 
             limit=page.limit + 1,
             kind=_KIND,
         )
+        now = database_time(connection)
     shown = found[: page.limit]
     more = cursor_of(shown[-1].id) if len(found) > page.limit else None
-    return EvaluationPage(data=[_document(export) for export in shown], next_cursor=more)
+    return EvaluationPage(data=[_document(export, now) for export in shown], next_cursor=more)
 
 
 def cancel(context: Context, job_id: str, evaluation_id: str, caller: ApiKey) -> EvaluationDocument:
     with context.database.begin() as connection:
-        return _document(cancel_made(connection, job_id, evaluation_id, caller, kind=_KIND))
+        canceled = cancel_made(connection, job_id, evaluation_id, caller, kind=_KIND)
+        return _document(canceled, database_time(connection))
 
 
 def delete(context: Context, job_id: str, evaluation_id: str, caller: ApiKey) -> None:
@@ -113,23 +126,17 @@ def delete(context: Context, job_id: str, evaluation_id: str, caller: ApiKey) ->
         stored_exports.delete_export(connection, evaluation_id, why="asked")
 
 
-def _document(export: Export) -> EvaluationDocument:
+def _document(export: Export, now: datetime) -> EvaluationDocument:
     """Without its report and its files."""
     own = f"/v1/jobs/{export.job_id}/evaluations/{export.id}"
-    shown = {n: getattr(export, n) for n in EvaluationDocument.model_fields if hasattr(export, n)}
     asked = dict(export.options)
     return EvaluationDocument.model_validate(
         {
-            **shown,
+            **made_values(export, now),
             "truth": asked.pop("truth"),
             "truth_sha256": asked.pop("truth_sha256"),
             "options": asked,
             "report": None,
-            "files": None,
-            "partial": stored_exports.manifest_of(export.result) is None,
-            "progress": ExportProgress.model_validate(export, from_attributes=True),
-            "links": EvaluationLinks(
-                self=own, job=f"/v1/jobs/{export.job_id}", cancel=f"{own}/cancel"
-            ),
+            "links": ExportLinks(self=own, job=f"/v1/jobs/{export.job_id}", cancel=f"{own}/cancel"),
         }
     )

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
 from api.context import Context
-from api.exports.schemas import ExportFile
+from api.exports.schemas import ExportFile, ExportProgress, MadeDocument
 from api.jobs.service import find
 from api.problems import ApiProblem, not_found
 from api.results.links import ResultLinks
@@ -106,3 +107,35 @@ def linked_files(export: Export, links: ResultLinks) -> list[ExportFile] | None:
     return [
         ExportFile.model_validate({**file, "url": links.url(file["key"])}) for file in export.files
     ]
+
+
+def made_values(export: Export, now: datetime) -> dict[str, Any]:
+    """Of a `MadeDocument`, without its files."""
+    rate = _rate(export, now)
+    shown = {n: getattr(export, n) for n in MadeDocument.model_fields if hasattr(export, n)}
+    return {
+        **shown,
+        "files": None,
+        "partial": stored_exports.manifest_of(export.result) is None,
+        "progress": ExportProgress.model_validate(export, from_attributes=True),
+        "rate": rate,
+        "eta_seconds": _eta_seconds(export, rate),
+    }
+
+
+def _rate(export: Export, now: datetime) -> float | None:
+    """Images per second, all passes together. None where nobody makes it: it waits, has ended, or
+    its worker fell silent."""
+    is_made = export.lease_expires_at is not None and export.lease_expires_at > now
+    if not is_made or export.running_at is None:
+        return None
+    passes_before = max(export.pass_number - 1, 0)
+    read = passes_before * (export.images_total or 0) + export.images_read
+    return read / max((now - export.running_at).total_seconds(), 0.001) or None
+
+
+def _eta_seconds(export: Export, rate: float | None) -> float | None:
+    """What comes after the last image is not in it: the rest of a file, its way to the store."""
+    if rate is None or export.images_total is None:
+        return None
+    return max(export.images_total - export.images_read, 0) / rate

@@ -65,24 +65,36 @@ class ExportLinks(BaseModel):
     cancel: str
 
 
-class ExportDocument(BaseModel):
+class MadeDocument(BaseModel):
+    """What exports and evaluations have in common."""
+
     id: str
     job_id: str
     status: ExportStatus
     partial: bool = Field(description="Of a job that still ran when it was asked for")
-    options: ExportOptions
     progress: ExportProgress
-    report: ExportReport | None = Field(description="Once it has succeeded")
+    rate: float | None = Field(
+        description="Images read per second, in all passes of the present run; null while it does "
+        "not run, and before its first image"
+    )
+    eta_seconds: float | None = Field(
+        description="Until the present pass has read them all; null while there is no `rate`"
+    )
     files: list[ExportFile] | None = Field(
         description="Once it has succeeded, with maskmill.json, which says where they come from, "
         "as the last; null in lists"
     )
     error: ExportError | None
     created_at: datetime
-    running_at: datetime | None
+    running_at: datetime | None = Field(description="When the present run, or the last one, began")
     finished_at: datetime | None
     cancel_requested_at: datetime | None
     links: ExportLinks
+
+
+class ExportDocument(MadeDocument):
+    options: ExportOptions
+    report: ExportReport | None = Field(description="Once it has succeeded")
 
 
 class ExportPage(BaseModel):

@@ -1,16 +1,25 @@
 """What may become an export, and how an export is shown."""
 
+from datetime import datetime
+
 from fastapi import Request
 from sqlalchemy import Connection
 
 from api.context import Context
 from api.documents import PageRequest, cursor_of
-from api.exports.asking import ask, cancel_made, digest, find_made, linked_files, result_of
+from api.exports.asking import (
+    ask,
+    cancel_made,
+    digest,
+    find_made,
+    linked_files,
+    made_values,
+    result_of,
+)
 from api.exports.schemas import (
     ExportDocument,
     ExportLinks,
     ExportPage,
-    ExportProgress,
     ExportRequest,
 )
 from api.jobs.service import find
@@ -21,6 +30,7 @@ from domain.lifecycle import ResultUse
 from domain.prompts import categories
 from domain.view import unknown_classes
 from storage import exports as stored_exports
+from storage.database import database_time
 from storage.exports import Export, NewExport
 from storage.jobs import Job
 from storage.keys import ApiKey
@@ -55,7 +65,7 @@ def create(
             traceparent=current_traceparent(),
         )
         export, is_new = ask(context, connection, caller, new)
-        return _document(export), is_new
+        return _document(export, database_time(connection)), is_new
 
 
 def _check_classes(connection: Connection, job: Job, options: ExportOptions) -> None:
@@ -77,8 +87,9 @@ def get(
 ) -> ExportDocument:
     with context.database.begin() as connection:
         job, export = find_made(connection, job_id, export_id, caller, kind=_KIND)
+        now = database_time(connection)
     files = linked_files(export, ResultLinks(context, job, request=request))
-    return _document(export).model_copy(update={"files": files})
+    return _document(export, now).model_copy(update={"files": files})
 
 
 def list_page(context: Context, job_id: str, caller: ApiKey, page: PageRequest) -> ExportPage:
@@ -88,14 +99,16 @@ def list_page(context: Context, job_id: str, caller: ApiKey, page: PageRequest) 
         found = stored_exports.list_exports(
             connection, job_id, before=before[0] if before else None, limit=page.limit + 1
         )
+        now = database_time(connection)
     shown = found[: page.limit]
     more = cursor_of(shown[-1].id) if len(found) > page.limit else None
-    return ExportPage(data=[_document(export) for export in shown], next_cursor=more)
+    return ExportPage(data=[_document(export, now) for export in shown], next_cursor=more)
 
 
 def cancel(context: Context, job_id: str, export_id: str, caller: ApiKey) -> ExportDocument:
     with context.database.begin() as connection:
-        return _document(cancel_made(connection, job_id, export_id, caller, kind=_KIND))
+        canceled = cancel_made(connection, job_id, export_id, caller, kind=_KIND)
+        return _document(canceled, database_time(connection))
 
 
 def delete(context: Context, job_id: str, export_id: str, caller: ApiKey) -> None:
@@ -104,13 +117,15 @@ def delete(context: Context, job_id: str, export_id: str, caller: ApiKey) -> Non
         stored_exports.delete_export(connection, export_id, why="asked")
 
 
-def _document(export: Export) -> ExportDocument:
+def _document(export: Export, now: datetime) -> ExportDocument:
     """Without its files."""
     own = f"/v1/jobs/{export.job_id}/exports/{export.id}"
-    shown = {n: getattr(export, n) for n in ExportDocument.model_fields if hasattr(export, n)}
-    progress = ExportProgress.model_validate(export, from_attributes=True)
     links = ExportLinks(self=own, job=f"/v1/jobs/{export.job_id}", cancel=f"{own}/cancel")
-    is_partial = stored_exports.manifest_of(export.result) is None
     return ExportDocument.model_validate(
-        {**shown, "files": None, "partial": is_partial, "progress": progress, "links": links}
+        {
+            **made_values(export, now),
+            "options": export.options,
+            "report": export.report,
+            "links": links,
+        }
     )

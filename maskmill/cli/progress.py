@@ -21,13 +21,7 @@ from maskmill.export_folder import ByteProgress
 
 def watch_job(client: Client, job_id: str) -> Job:
     """Show a job's progress until it has ended. Ctrl-C raises, and does not end the job."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[images]}"),
-        TextColumn("{task.fields[speed]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with _images_bar() as progress:
         task = progress.add_task("", total=None, images="", speed="")
 
         def show(job: Job) -> None:
@@ -41,6 +35,16 @@ def watch_job(client: Client, job_id: str) -> Job:
             )
 
         return client.wait(job_id, show)
+
+
+def _images_bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[images]}"),
+        TextColumn("{task.fields[speed]}"),
+        console=Console(stderr=True),
+    )
 
 
 @contextmanager
@@ -62,9 +66,8 @@ MadeT = TypeVar("MadeT", Export, Evaluation)
 def watch_made(asked: MadeT, wait: Callable[[str, str, Callable[[MadeT], None]], MadeT]) -> MadeT:
     """Show the progress of an export, or an evaluation, until it has ended. Ctrl-C raises, and does
     not end it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[images]}"))
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=None, images="")
+    with _images_bar() as progress:
+        task = progress.add_task("", total=None, images="", speed="")
 
         def show(found: MadeT) -> None:
             read = found.progress
@@ -74,6 +77,7 @@ def watch_made(asked: MadeT, wait: Callable[[str, str, Callable[[MadeT], None]],
                 completed=read.images_read,
                 total=read.images_total,
                 images=_images_read(found),
+                speed=_speed(found),
             )
 
         return wait(asked.job_id, asked.id, show)
@@ -81,9 +85,8 @@ def watch_made(asked: MadeT, wait: Callable[[str, str, Callable[[MadeT], None]],
 
 def watch_preview(client: Client, job_id: str) -> Preview:
     """Show a preview's progress until it has ended. Ctrl-C raises, and ends nothing."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[images]}"))
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=None, images="")
+    with _images_bar() as progress:
+        task = progress.add_task("", total=None, images="", speed="")
 
         def show(found: Preview) -> None:
             done, total = found.progress.images_done, found.progress.images_total
@@ -151,11 +154,11 @@ def _images(job: Job) -> str:
     return f"{job.counts.done:,} of {job.counts.total:,}{more} images{failed}"
 
 
-def _speed(job: Job) -> str:
-    if job.ended or job.rate is None:
+def _speed(work: Job | Export | Evaluation) -> str:
+    if work.ended or work.rate is None:
         return ""
-    left = f", {duration(job.eta_seconds)} left" if job.eta_seconds is not None else ""
-    return f"{job.rate:,.1f} images/s{left}"
+    left = f", {duration(work.eta_seconds)} left" if work.eta_seconds is not None else ""
+    return f"{work.rate:,.1f} images/s{left}"
 
 
 def duration(seconds: float) -> str:

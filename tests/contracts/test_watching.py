@@ -32,10 +32,11 @@ def families() -> Iterable[Metric]:
     """All that API and workers count, with a sample of each that has labels."""
     settings: Any = SimpleNamespace(models=["m"], object_store="file:///")
     none = Waiting(0, 0.0)
-    state = Watched((ModelQueue("m"),), {}, 0, none, none, none, 0, none)
+    state = Watched((ModelQueue("m"),), {}, 0, none, none, none, 0, none, none)
     http, worker = HttpMetrics(), WorkerMetrics()
     http.answered("GET", "/", status=200, seconds=0.1)
     worker.job_ended("succeeded")
+    worker.export_ended("succeeded")
     engines: Any = SimpleNamespace(loaded=[])
     cache = SimpleNamespace(hits=0, misses=0, embedding_bytes={"device": 0})
     yield from ServiceMetrics(settings, state, {"waiting": 0, "workers": 0}).collect()
@@ -92,6 +93,7 @@ def test_every_setting_of_the_dashboard_holds_together() -> None:
         "Single images",
         "API",
         "Webhooks",
+        "Exports",
     ]
     variables = {variable["name"] for variable in DASHBOARD["templating"]["list"]}
     assert set(re.findall(r"\$\{(\w+)\}", json.dumps(DASHBOARD))) == variables
@@ -131,7 +133,9 @@ def test_every_entry_of_the_runbook_has_its_alert_and_four_answers() -> None:
 
 def test_events_of_the_log_that_the_runbook_names_are_in_the_code() -> None:
     text = (REPOSITORY / "docs/runbook.md").read_text()
-    named = set(re.findall(r"`((?:shard|planning|lease|worker|model|request|store)\.\w+)`", text))
+    named = set(
+        re.findall(r"`((?:shard|planning|lease|worker|model|request|store|export)\.\w+)`", text)
+    )
     code = "\n".join(
         path.read_text()
         for room in ("api", "workers")

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from domain.annotations import failure
 from domain.errors import ImageErrorCode
+from storage import exports as stored_exports
+from storage.exports import Reading
 from tests.integration.api.conftest import Api, opened_api, settings_for
 from tests.integration.api.labelled import commit, finish, found, labelled, plan
 from workers.export_run import run_exports
@@ -53,6 +56,7 @@ def test_an_export_is_asked_for_made_and_downloaded(api: Api, worker: Runtime) -
     asked = answer.json()
     assert (asked["status"], asked["files"], asked["report"]) == ("queued", None, None)
     assert asked["progress"] == {"pass_number": 0, "images_read": 0, "images_total": None}
+    assert (asked["rate"], asked["eta_seconds"]) == (None, None)
     path = answer.headers["location"]
     assert path == asked["links"]["self"] == f"/v1/jobs/{job_id}/exports/{asked['id']}"
     run_exports(worker)
@@ -61,6 +65,7 @@ def test_an_export_is_asked_for_made_and_downloaded(api: Api, worker: Runtime) -
     assert done["report"] == {"images": 2, "instances": 2, "loss": None}
     assert done["progress"] == {"pass_number": 1, "images_read": 2, "images_total": 2}
     assert done["finished_at"] is not None
+    assert (done["rate"], done["eta_seconds"]) == (None, None)
     contents = {file["name"]: api.client.get(file["url"]).content for file in done["files"]}
     for file in done["files"]:
         assert hashlib.sha256(contents[file["name"]]).hexdigest() == file["sha256"]
@@ -69,6 +74,38 @@ def test_an_export_is_asked_for_made_and_downloaded(api: Api, worker: Runtime) -
     assert [c["name"] for c in document["categories"]] == ["red circle"]
     (listed,) = api.as_alice("GET", f"/v1/jobs/{job_id}/exports").json()["data"]
     assert listed == {**done, "files": None}
+
+
+@pytest.mark.parametrize(
+    ("reading", "rate", "eta_seconds"),
+    [
+        (Reading(0, 0, None), None, None),
+        (Reading(1, 0, 900), None, None),
+        (Reading(1, 600, 900), 6, 50),
+        (Reading(2, 300, 900), 12, 50),  # all of the first pass, and a third of this one
+    ],
+)
+def test_how_fast_an_export_is_and_how_long_it_takes_is_of_its_present_run(
+    api: Api, worker: Runtime, reading: Reading, rate: float | None, eta_seconds: float | None
+) -> None:
+    path = ask(api, finished_job(api)).headers["location"]
+    with worker.database.begin() as connection:
+        connection.execute(text("UPDATE exports SET running_at = now() - interval '1 hour'"))
+        claimed = stored_exports.claim_export(connection, owner="w", lease_seconds=60)
+        assert claimed is not None
+        stored_exports.renew_export(connection, claimed[1], reading=reading, lease_seconds=60)
+    long_ago = text("UPDATE exports SET running_at = running_at - interval '100 seconds'")
+    with worker.database.begin() as connection:
+        connection.execute(long_ago)
+    found = api.as_alice("GET", path).json()
+    assert found["rate"] == (None if rate is None else pytest.approx(rate, rel=0.05))
+    assert found["eta_seconds"] == (
+        None if eta_seconds is None else pytest.approx(eta_seconds, rel=0.05)
+    )
+    with worker.database.begin() as connection:
+        connection.execute(text("UPDATE exports SET lease_expires_at = now()"))
+    (found,) = api.as_alice("GET", path.rpartition("/")[0]).json()["data"]
+    assert (found["rate"], found["eta_seconds"]) == (None, None), "its planner is silent"
 
 
 def test_the_rest_of_a_download_can_be_asked_for(api: Api, worker: Runtime) -> None:

@@ -7,6 +7,7 @@ from sqlalchemy import text
 from domain.ids import new_id
 from storage import outbox
 from storage.database import Database
+from storage.exports import NewExport, claim_export, create_export
 from storage.watching import STATEMENTS, ModelQueue, Watched, watched
 from tests.integration.storage.rows import add_job, add_key, add_planned_job, claimed, expire_leases
 
@@ -98,6 +99,27 @@ def test_jobs_bells_and_webhook_calls_that_wait_are_counted(database: Database) 
     assert state.bells.count == 3, "two jobs to plan, one shard to run"
     assert (state.due_deliveries.count, state.retrying_deliveries) == (1, 2)
     assert 40 <= state.due_deliveries.oldest_seconds < 70
+
+
+def test_exports_wait_until_somebody_makes_them_and_again_when_that_falls_silent(
+    database: Database,
+) -> None:
+    key = add_key(database)
+    job = add_job(database, key)
+    with database.begin() as connection:
+        for number in range(3):
+            new = NewExport(job.id, key, {"format": "coco"}, f"{number}", "manifest 1")
+            create_export(connection, new)
+        claim_export(connection, owner="w", lease_seconds=60)
+    execute(database, "UPDATE exports SET created_at = now() - interval '90 s'")
+    execute(database, "UPDATE exports SET running_at = running_at - interval '40 s'")
+    state = look(database)
+    assert (state.waiting_exports.count, state.running_exports.count) == (2, 1)
+    assert 90 <= state.waiting_exports.oldest_seconds < 120
+    assert 40 <= state.running_exports.oldest_seconds < 70
+    execute(database, "UPDATE exports SET lease_expires_at = now() - interval '1 s'")
+    state = look(database)
+    assert (state.waiting_exports.count, state.running_exports.count) == (3, 0)
 
 
 _THOUSAND_SHARDS = """
