@@ -14,7 +14,7 @@ class ExportRequest(ExportOptions, RequestDocument):
     """What to show of the result, and in which format."""
 
     partial: bool = Field(
-        False, description="Take what is labelled so far of a job that still runs"
+        False, description="Of a job that still runs, take what is labelled when the export begins"
     )
 
 

@@ -80,7 +80,10 @@ ImagePrefix = Annotated[
     typer.Option(metavar="URL", help="Put before image names, where a tool opens them by itself."),
 ]
 Partial = Annotated[
-    bool, typer.Option("--partial", help="What is labelled so far of a job that still runs.")
+    bool,
+    typer.Option(
+        "--partial", help="Of a job that still runs: what is labelled when the export begins."
+    ),
 ]
 
 
