@@ -1,7 +1,7 @@
 """Exports: made once per result and options, under a lease, again from the start where it is lost.
 
 `result` names what is exported: `manifest N`, for a job that still runs the time at which its
-result last grew, or the job's sample. The same options on the same result are the same export,
+result last grew and the number of its slices, or the job's sample. The same options on the same result are the same export,
 unless that failed. Evaluations and previews are made in the same way, and differ in their `kind`.
 """
 
@@ -47,8 +47,10 @@ def whole_result(manifest_number: int) -> str:
     return f"{_MANIFEST}{manifest_number}"
 
 
-def partial_result(grew_at: datetime) -> str:
-    return grew_at.isoformat()
+def partial_result(grew_at: datetime, *, slice_count: int) -> str:
+    """Both, because slices have the times at which their transactions began: one that is committed
+    later may have the earlier time."""
+    return f"{grew_at.isoformat()}, {slice_count} slices"
 
 
 def manifest_of(result: str) -> int | None:

@@ -143,6 +143,11 @@ def result_grew_at(connection: Connection, job_id: str) -> datetime | None:
     return grew_at
 
 
+def committed_count(connection: Connection, job_id: str) -> int:
+    query = select(func.count()).where(slices.c.job_id == job_id, SLICE_IS_COMMITTED)
+    return connection.execute(query).scalar_one()
+
+
 def item_categories(connection: Connection, job_id: str) -> list[str]:
     """Classes that items' own prompts have named so far, in any order."""
     names = func.jsonb_array_elements_text(slices.c.parts["item_categories"])

@@ -18,7 +18,7 @@ from storage.allowances import open_exports_of
 from storage.exports import Export, NewExport
 from storage.jobs import Job
 from storage.keys import ApiKey
-from storage.slices import result_grew_at
+from storage.slices import committed_count, result_grew_at
 
 _LATER = {"Retry-After": "60"}
 _MOST_BYTES = 131_072
@@ -70,7 +70,8 @@ def result_of(connection: Connection, job: Job, *, partial: bool) -> str:
     grew_at = result_grew_at(connection, job.id)
     if grew_at is None:
         raise ApiProblem(409, "not_labelled_yet", "The job has not labelled any image yet.")
-    return stored_exports.partial_result(grew_at)
+    slice_count = committed_count(connection, job.id)
+    return stored_exports.partial_result(grew_at, slice_count=slice_count)
 
 
 def find_made(

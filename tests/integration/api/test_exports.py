@@ -184,6 +184,26 @@ def test_a_job_that_runs_is_exported_as_far_as_it_is_if_asked(api: Api, worker: 
     assert whole["id"] == ask(api, job_id).json()["id"]
 
 
+def test_what_was_committed_late_with_an_earlier_time_makes_another_export(
+    api: Api, worker: Runtime
+) -> None:
+    """Its time is that at which its transaction began."""
+    job_id = api.create_job()["id"]
+    lease = plan(api, job_id, images=4)
+    commit(api, lease, LABELLED)
+    first = ask(api, job_id, partial=True).json()
+    run_exports(worker)
+    commit(api, lease, [labelled(found(0.6))], start=3)
+    with worker.database.begin() as connection:
+        late = "committed_at = committed_at - interval '1 hour' WHERE start = 3"
+        connection.execute(text(f"UPDATE slices SET {late}"))
+    second = ask(api, job_id, partial=True)
+    assert second.json()["id"] != first["id"]
+    run_exports(worker)
+    done = api.as_alice("GET", second.headers["location"]).json()
+    assert done["report"]["images"] == 3
+
+
 @pytest.mark.parametrize(
     ("body", "names"),
     [

@@ -225,6 +225,10 @@ OFTEN: dict[str, tuple[Callable[[Connection], object], set[str]]] = {
         lambda c: slices.result_grew_at(c, ended_job(c)),
         {"ix_slices_committed_at"},
     ),
+    "how many slices a result has": (
+        lambda c: slices.committed_count(c, ended_job(c)),
+        {"ix_slices_committed_at"},
+    ),
     "open jobs of a key": (lambda c: allowances.open_jobs_of(c, "key_none"), {"ix_jobs_open"}),
 }
 

@@ -21,7 +21,7 @@ from storage.exports import Export, NewExport
 from storage.jobs import Job
 from storage.object_store import ObjectStore, StoreUnavailable
 from storage.results_store import results_store
-from storage.slices import result_grew_at
+from storage.slices import committed_count, result_grew_at
 from tests.integration.workers.conftest import Workplace, open_workplace
 from tests.s3_server import S3Bucket
 from workers import planning_run, shard_run
@@ -54,7 +54,7 @@ def ask(workplace: Workplace, job: Job, *, partial: bool = False, **options: Any
         grew_at = result_grew_at(connection, job.id)
         assert grew_at is not None
         result = (
-            exports.partial_result(grew_at)
+            exports.partial_result(grew_at, slice_count=committed_count(connection, job.id))
             if partial
             else exports.whole_result(workplace.again(job).manifest_number)
         )
