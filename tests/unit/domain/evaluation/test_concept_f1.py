@@ -37,6 +37,13 @@ def test_what_is_perfect_has_1() -> None:
     assert data_points(found) == (1, 0, 0, 1)
 
 
+def test_denominators_are_those_of_the_papers_code() -> None:
+    found = figures(PERFECT, EMPTY)
+    part = 1 / 1.0001
+    assert found.pm_f1 == pytest.approx(2 * part * part / (2 * part + 1e-4), abs=1e-12)
+    assert found.il_mcc == pytest.approx(1 / (1 + 1e-6), abs=1e-12)
+
+
 def test_without_any_truth_nothing_can_be_said() -> None:
     found = figures(Case([Found(SQUARE, 0.9)]), EMPTY)
     assert (found.cg_f1, found.pm_f1, found.il_mcc) == (None, None, None)
