@@ -1,8 +1,9 @@
 """Exports: made once per result and options, under a lease, again from the start where it is lost.
 
 `result` names what is exported: `manifest N`, for a job that still runs the time at which its
-result last grew and the number of its slices, or the job's sample. The same options on the same result are the same export,
-unless that failed. Evaluations and previews are made in the same way, and differ in their `kind`.
+result last grew and the number of its slices, or the job's sample. The same options on the same
+result are the same export, unless that failed. Evaluations and previews are made in the same way,
+and differ in their `kind`.
 """
 
 from collections.abc import Mapping

@@ -241,15 +241,15 @@ _WRITERS: dict[ResultUse, Callable[[_Run, ResultSource, StoreSink], dict[str, An
 }
 
 
-def _view_options(export: Export) -> ExportOptions:
+def _view_options(export: Export, *, floor: float) -> ExportOptions:
     """What is not an export looks at every instance."""
     if export.kind is ResultUse.EXPORT:
         return ExportOptions.model_validate(export.options)
-    return ExportOptions(format=ExportFormat.COCO, min_score=0)
+    return ExportOptions(format=ExportFormat.COCO, min_score=floor)
 
 
 def _source(run: _Run, frame: ResultManifest, parts: StoredParts) -> ResultSource:
-    options = _view_options(run.export)
+    options = _view_options(run.export, floor=run.job.floor)
     view = View(options, frame.categories, before_each=run.step)
 
     def listed() -> Iterator[Any]:
