@@ -125,7 +125,7 @@ def _print(report: "EvaluationReport") -> None:
         "IL_MCC": overall.concept.il_mcc,
     }
     typer.echo("  ".join(f"{name} {_figure(value)}" for name, value in figures.items()) + "\n")
-    heads = ("cgF1", "precision", "recall", "F1", "threshold", "precision", "recall", "F1")
+    heads = ("cgF1", "prec.", "recall", "F1", "cut at", "prec.", "recall", "F1")
     columns = (Column(head, justify="right") for head in heads)
     table = Table("prompt", "class", *columns, box=None)
     for one in report.prompts:
@@ -143,10 +143,10 @@ def _print(report: "EvaluationReport") -> None:
 def _print_missing(report: "EvaluationReport") -> None:
     images, categories = report.images, report.categories
     for what, listed in (
-        ("images of the truth that the job does not have", images.not_in_job),
-        ("images of the truth that failed", images.failed),
-        ("images whose names fit several", images.ambiguous),
-        ("images whose sizes differ", images.sizes_differ),
+        ("in the truth, not in the job", images.not_in_job),
+        ("in the truth, failed in the job", images.failed),
+        ("whose names fit several", images.ambiguous),
+        ("of another size in the truth", images.sizes_differ),
     ):
         _print_listed(what, listed)
     if categories.unmatched:

@@ -74,9 +74,9 @@ def watch_made(asked: MadeT, wait: Callable[[str, str, Callable[[MadeT], None]],
             progress.update(
                 task,
                 description=str(found.status),
-                completed=read.images_read,
+                completed=read.images_total if found.ended else read.images_read,
                 total=read.images_total,
-                images=_images_read(found),
+                images="" if found.ended else _images_read(found),
                 speed=_speed(found),
             )
 
