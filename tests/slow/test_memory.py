@@ -1,26 +1,10 @@
 """What takes minutes: networks of the published size, and thousands of images."""
 
-import json
-import subprocess
-import sys
-from typing import Any
-
 import pytest
 
+from tests.slow.processes import answer_of
+
 GIB = 2**30
-
-
-def answer_of(module: str) -> dict[str, Any]:
-    """Of a process of its own: its memory is nobody else's."""
-    process = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", f"tests.slow.{module}"],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert process.returncode == 0, process.stderr
-    answer: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
-    return answer
 
 
 @pytest.mark.timeout(1800)
