@@ -4,7 +4,7 @@ import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,7 +34,7 @@ class DamagedFile(MaskmillError):
 
 
 class FolderInUse(MaskmillError):
-    """Another export lies in the folder, or is on its way there: their files must not mix."""
+    """Something else lies in the folder, or is on its way there: files must not mix."""
 
 
 class LinkInFolder(MaskmillError):
@@ -61,7 +61,7 @@ def write_export_folder(
         raise NoFiles(f"{export.id} has {export.status}: it has no files")
     folder.mkdir(parents=True, exist_ok=True)
     with _held(folder):
-        _Folder(folder, export, _State.read(folder, export.id), look, fetch).write(
+        _Folder(folder, export, _State.read(folder, export), look, fetch).write(
             unpack=unpack, report=on_bytes or (lambda _done, _total: None)
         )
     return export
@@ -91,17 +91,19 @@ class _State:
     unpacked: dict[str, str] = field(default_factory=dict)  # SHA-256 of archives by name
 
     @classmethod
-    def read(cls, folder: Path, export_id: str) -> "_State":
+    def read(cls, folder: Path, export: Made) -> "_State":
+        """Where there is none yet, no file of the export may be there either: it is another's."""
         path = folder / STATE
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             state = cls(path, str(found["export_id"]), dict(found["unpacked"]))
         except FileNotFoundError:
-            state = cls(path, export_id)
+            _require_none(folder, export.files or ())
+            state = cls(path, export.id)
             state.write()
         except (ValueError, KeyError, TypeError) as error:
             raise FolderInUse(f"{path} cannot be read: choose another folder") from error
-        if state.export_id != export_id:
+        if state.export_id != export.id:
             raise FolderInUse(f"{folder} holds {state.export_id}: choose another folder")
         return state
 
@@ -111,6 +113,12 @@ class _State:
         temporary = _no_link(self.path.with_suffix(".partial"))
         temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
         temporary.replace(self.path)
+
+
+def _require_none(folder: Path, files: Iterable[ExportFile]) -> None:
+    for path in (folder / file.name for file in files):
+        if path.exists():
+            raise FolderInUse(f"{path} is there already: choose another folder")
 
 
 @dataclass(slots=True)

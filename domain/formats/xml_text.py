@@ -12,7 +12,8 @@ def speakable(text: str) -> str:
 
 
 def text(value: str) -> str:
-    return escape(speakable(value))
+    """A carriage return would be read as an end of line."""
+    return escape(speakable(value), {"\r": "&#13;"})
 
 
 def attribute(value: str) -> str:

@@ -254,6 +254,21 @@ def test_two_exports_do_not_mix_in_one_folder(
     assert "Traceback" not in err
 
 
+def test_what_somebody_has_in_the_folder_is_not_overwritten(
+    client: Client, api: Api, archives: dict[str, bytes], tmp_path: Path
+) -> None:
+    job_id, folder = finished_job(api), tmp_path / "out"
+    (folder / "images").mkdir(parents=True)
+    (folder / "images/a.jpg").write_bytes(b"")
+    (folder / "names.txt").write_text("own")
+    with pytest.raises(FolderInUse, match=r"names\.txt is there already"):
+        download(client, job_id, folder)
+    assert (folder / "names.txt").read_text() == "own"
+    (folder / "names.txt").unlink()
+    download(client, job_id, folder)
+    assert (folder / "names.txt").read_bytes() == archives["names.txt"]
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [

@@ -89,6 +89,14 @@ def test_what_xml_cannot_say_does_not_break_it(sink: FolderSink) -> None:
     assert image.find("mask").attrib["label"] == "]]>\ufffd&"  # type: ignore[union-attr]
 
 
+def test_a_label_is_declared_as_masks_name_it(sink: FolderSink) -> None:
+    write_cvat(hard_source(ExportFormat.CVAT, classes={"star": "a\r\n<b>&"}), sink)
+    root = Xml.parse(sink.folder / "annotations-00000.xml").getroot()
+    declared = {name.text for name in root.iterfind("meta/task/labels/label/name")}
+    assert declared == {mask.attrib["label"] for mask in root.iter("mask")}
+    assert "a\r\n<b>&" in declared
+
+
 def test_masks_without_pixels_are_left_out(sink: FolderSink) -> None:
     rows = [image_rows(0, "a.png", np.zeros((4, 4), np.uint8), np.ones((4, 4), np.uint8))]
     assert write_cvat(source_of(rows, ExportFormat.CVAT), sink) == ExportCounts(1, 1)
