@@ -8,20 +8,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import cv2
 import numpy as np
 from pycocotools import mask as coco
 
 from domain.annotations import Rle
-from domain.exports import PolygonLoss
-from domain.rle import Box, empty_mask, unroll
-from domain.simplification import simplified
+from domain.exports import PolygonLoss, ShownInstance
+from domain.rle import Box, empty_mask
+from domain.simplification import kept_corners
+from domain.tracing import traced
 
-# Of the pixels around a corner, as 1 + 2 + 4 + 8 for north-west, south-west, north-east,
-# south-east: how often outlines turn there.
-_TURNS = np.array([0, 1, 1, 0, 1, 0, 2, 1, 1, 2, 0, 1, 0, 1, 1, 0], np.uint8)
-_MAIN_DIAGONAL = 9
-
+_BYTES_AT_ONCE = 1 << 15  # of run lengths: some 30 MiB while their outlines are looked for
 _CORNERS_COMPARED = 1024
 
 
@@ -38,77 +34,45 @@ def outlines(mask: Rle, box: Box, *, tolerance: float) -> list[Outline]:
 
     Exact for a `tolerance` of 0.
     """
-    x, y, width, height = map(int, box)
-    if not (width and height):
-        return []
-    rings, part_of = _rings(unroll(mask, box))
-    if tolerance and rings:
-        rings = simplified(rings, tolerance)
-    parts: dict[int, list[np.ndarray]] = {}
-    for part, ring in zip(part_of, rings, strict=True):
-        parts.setdefault(part, []).append(ring + np.array([x, y], float))
-    return [Outline(exterior, tuple(holes)) for exterior, *holes in parts.values()]
+    (found,) = _outlines([mask], [box], tolerance=tolerance, inset=0.0)
+    return found
 
 
-def _rings(pixels: np.ndarray) -> tuple[list[np.ndarray], list[int]]:
-    """All outlines, N x 2 int32 corners of `pixels`, and the number of the part that each belongs
-    to, an exterior before its holes. The part lies to the right of their way, as y points down.
-
-    Of the corners in a row the first and second are ends of an edge, the third and fourth, and so
-    on; and in a column.
-    """
-    padded = np.pad(pixels, 1)
-    _, labels = cv2.connectedComponents(padded, connectivity=4)
-    corners, lower = _corners(padded, labels)
-    down = np.lexsort((lower, corners[:, 1], corners[:, 0])).reshape(-1, 2)
-    along = np.empty(len(corners), int)
-    along[down] = down[:, ::-1]
-    rings = [corners[ring] for ring in _cycles(along.tolist())]
-    x, y = np.array([ring[0] for ring in rings], int).reshape(-1, 2).T
-    inside, above = labels[y + 1, x + 1], labels[y, x + 1]
-    turned = [ring if part else ring[::-1] for ring, part in zip(rings, inside, strict=True)]
-    return turned, np.where(inside, inside, above).tolist()
+def outlines_of(
+    instances: Sequence[ShownInstance], *, tolerance: float, inset: float = 0.0
+) -> Iterator[tuple[ShownInstance, list[Outline]]]:
+    """The same for the instances of an image, one after the other, but all at once, which takes a
+    fraction of the time. Corners are moved by `inset` into the mask, to the side and up or down."""
+    for some in _batches(instances):
+        masks, boxes = [one.mask for one in some], [one.box for one in some]
+        found = _outlines(masks, boxes, tolerance=tolerance, inset=inset)
+        yield from zip(some, found, strict=True)
 
 
-def _corners(padded: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where outlines turn: N x 2 int32 of (x, y), row by row, and for each whether it is the lower
-    one of two at the same place.
-
-    Where two pixels touch by a corner, two outlines turn, or one does twice: so that no ring
-    comes by one place twice, they turn away from each other around the pixels of the mask if these
-    belong to different parts, else around the pixels between.
-    """
-    pairs = padded[:-1] + 2 * padded[1:]
-    around = pairs[:, :-1] + 4 * pairs[:, 1:]
-    places = np.flatnonzero(_TURNS[around])
-    rows, columns = np.divmod(places, around.shape[1])
-    codes = around.ravel()[places]
-    one_part = np.where(
-        codes == _MAIN_DIAGONAL,
-        labels[rows, columns] == labels[rows + 1, columns + 1],
-        labels[rows + 1, columns] == labels[rows, columns + 1],
-    )
-    left_is_upper = (codes == _MAIN_DIAGONAL) != one_part
-    times = _TURNS[codes]
-    corners = np.repeat(np.stack([columns, rows], axis=1).astype(np.int32), times, axis=0)
-    second = np.zeros(len(corners), bool)
-    second[1:] = (corners[1:] == corners[:-1]).all(axis=1)
-    return corners, second == np.repeat(left_is_upper, times)
+def _batches(instances: Sequence[ShownInstance]) -> Iterator[Sequence[ShownInstance]]:
+    ends = np.cumsum([len(one.mask.counts) for one in instances]) // _BYTES_AT_ONCE
+    firsts = np.flatnonzero(np.diff(ends, prepend=-1)).tolist()
+    for first, past in pairwise([*firsts, len(instances)]):
+        yield instances[first:past]
 
 
-def _cycles(along: list[int]) -> Iterator[list[int]]:
-    """Corner 2n is joined with 2n + 1 by a horizontal edge, and each with `along` of it."""
-    seen = bytearray(len(along) // 2)
-    for pair in range(len(seen)):
-        if seen[pair]:
-            continue
-        ring: list[int] = []
-        corner = 2 * pair
-        while not seen[corner >> 1]:
-            seen[corner >> 1] = 1
-            ring += (corner, corner ^ 1)
-            corner = along[corner ^ 1]
-        yield ring
+def _outlines(
+    masks: Sequence[Rle], boxes: Sequence[Box], *, tolerance: float, inset: float
+) -> list[list[Outline]]:
+    rings = traced(masks, boxes)
+    ring, shifts = rings.ring, rings.lefts[rings.mask]
+    corners = rings.corners - np.stack([shifts, np.zeros_like(shifts)], axis=1)[ring]
+    corners = corners + inset * rings.inwards()
+    if tolerance and len(corners):
+        places = kept_corners(rings.corners, ring, rings.mask, tolerance=tolerance)
+        corners, ring = corners[places], ring[places]
+    found: list[dict[int, list[np.ndarray]]] = [{} for _ in masks]
+    bounds = pairwise(np.searchsorted(ring, np.arange(len(rings.part) + 1)).tolist())
+    for mask, part, (first, past) in zip(rings.mask.tolist(), rings.part, bounds, strict=True):
+        found[mask].setdefault(part, []).append(corners[first:past])
+    return [
+        [Outline(exterior, tuple(holes)) for exterior, *holes in parts.values()] for parts in found
+    ]
 
 
 def without_holes(outline: Outline) -> np.ndarray:
@@ -153,6 +117,8 @@ def one_ring(parts: Sequence[Outline]) -> np.ndarray:
     """One ring for at least one part, without holes: each part is joined to the nearest corner of
     those before by a bridge, there and back. Filled by the even-odd rule, bridges have no area."""
     rings = [without_holes(part) for part in parts]
+    if len(rings) == 1:
+        return rings[0]
     corners = np.concatenate(rings)
     bounds = list(pairwise(np.cumsum([len(ring) for ring in rings]).tolist()))
     bridges = [_nearest(corners[:first], corners[first:past]) for first, past in bounds]
@@ -189,7 +155,7 @@ def coco_drawn(rings: Sequence[np.ndarray], size: tuple[int, int]) -> Rle:
     if not rings:
         return empty_mask(size)
     height, width = size
-    drawn = coco.frPyObjects([ring.ravel().tolist() for ring in rings], height, width)
+    drawn = coco.frPyObjects([ring.ravel() for ring in rings], height, width)
     return Rle(size, coco.merge(drawn)["counts"])
 
 
@@ -205,10 +171,14 @@ class LossMeter:
     def add(self, mask: Rle, drawn: Rle | None, *, holes: int, parts: int) -> None:
         """`drawn` is what the format's reader makes of the polygon, None where none was written;
         `holes` were cut in and `parts` joined to others."""
-        if drawn is None:
+        iou = None if drawn is None else _iou(mask, drawn)
+        self.add_iou(iou, holes=holes, parts=parts)
+
+    def add_iou(self, iou: float | None, *, holes: int, parts: int) -> None:
+        """The same where masks have been compared."""
+        if iou is None:
             self._dropped += 1
             return
-        iou = _iou(mask, drawn)
         self._drawn += 1
         self._sum += iou
         self._worst = min(self._worst, iou)

@@ -4,6 +4,7 @@ Only the columns of the object's box are unrolled: an object of 400 x 400 pixels
 takes 0.9 ms, the whole mask 72 ms.
 """
 
+import cv2
 import numpy as np
 
 from domain.annotations import Rle
@@ -26,7 +27,8 @@ def unroll(rle: Rle, box: Box) -> np.ndarray:
     lengths = np.diff(ends, prepend=first)
     values = (np.arange(len(lengths)) & 1).astype(np.uint8)
     columns = np.repeat(values, lengths).reshape(width, rows)
-    return np.ascontiguousarray(columns[:, y : y + height].T)
+    inside = columns[:, y : y + height]
+    return cv2.transpose(inside) if inside.size else inside.T  # cv2 does it in blocks
 
 
 def roll(pixels: np.ndarray, *, x: int, y: int, size: tuple[int, int]) -> Rle:
@@ -76,6 +78,14 @@ def run_lengths(counts: bytes) -> np.ndarray:
     lengths[1::2] = np.cumsum(lengths[1::2])
     lengths[2::2] = np.cumsum(lengths[2::2])
     return lengths
+
+
+def spread(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs of a place n and a whole number from low[n] to before high[n]."""
+    counts = high - low
+    places = np.repeat(np.arange(len(counts)), counts)
+    numbers = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts - low, counts)
+    return places, numbers
 
 
 def compress(lengths: np.ndarray) -> bytes:

@@ -11,28 +11,34 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from domain.rle import spread
+
 _PAIRS_AT_ONCE = 1 << 20
 
 
-def simplified(rings: Sequence[np.ndarray], tolerance: float) -> list[np.ndarray]:
-    """The rings of one mask without corners that lie no more than `tolerance` from their chord.
+def kept_corners(
+    corners: np.ndarray, ring: np.ndarray, group: np.ndarray, *, tolerance: float
+) -> np.ndarray:
+    """The places of the corners, ring by ring, that rings have without those that lie no more than
+    `tolerance` from their chord.
 
-    `rings` are int32; none comes by a place twice, and two may touch where both have a corner.
-    Exteriors have their inside to the right of their way, as y points down, holes to the left.
+    `corners` are N x 2 whole numbers, `ring` is the number of each one's ring, from 0 on without a
+    gap, `group` a number for each ring: those of different groups lie apart. No ring comes by a
+    place twice, and two may touch where both have a corner. Exteriors have their inside to the
+    right of their way, as y points down, holes to the left.
 
     What OpenCV makes of a ring is taken for a beginning. Then, as of Ramer, Douglas and Peucker,
     the corner farthest from a chord comes back where the chord is too far off or in the way.
     """
-    kept = _Kept.roughly(rings, tolerance)
+    kept = _Kept.roughly(corners, ring, group, tolerance)
+    unsure = np.ones(len(group), bool)
+    kept.halve_far(kept.chords(unsure))
     while True:
-        chords = kept.chords()
-        wrong = chords.away > tolerance * tolerance
-        if not wrong.any():
-            wrong = chords.in_the_way() | kept.is_spoiled(chords.lines)[chords.lines.ring]
-        wrong &= ~chords.exact
-        if not wrong.any():
-            return kept.rings()
-        kept.is_kept[chords.farthest[wrong]] = True
+        wrong = kept.wrong(unsure)
+        if not len(wrong.starts):
+            return np.compress(kept.is_kept, kept.places)
+        kept.halve_far(kept.halves(wrong))
+        unsure = np.isin(group, group[ring[kept.places[wrong.starts]]])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,116 +58,180 @@ class _Lines:
         following[lasts] = np.append(0, lasts[:-1] + 1)
         return cls(corners, corners[following], ring, following)
 
-    def areas(self) -> np.ndarray:
+    def areas(self, rings: int) -> np.ndarray:
         """Of each ring twice, by the shoelace formula; positive where it goes clockwise, as y
         points down."""
-        return np.bincount(self.ring, _cross(self.starts, self.ends))
+        return np.bincount(self.ring, _cross(self.starts, self.ends), rings)
 
-    def nestings(self) -> np.ndarray:
+    def nestings(self, which: np.ndarray) -> np.ndarray:
         """All pairs of a ring and another one that it lies in, each as a number: the first one's
-        times the count of rings, plus the other's.
+        times the count of rings, plus the other's. `which` says for each ring if it is looked at.
 
         As rings touch at corners only, the middle of a ring's first line decides: it lies in those
         that have an odd number of lines to its left.
         """
-        (firsts,) = np.append(True, self.ring[1:] != self.ring[:-1]).nonzero()
-        middles = (self.starts[firsts] + self.ends[firsts]) / 2
-        ys = self.starts[:, 1], self.ends[:, 1]
-        line, row = _spread(np.minimum(*ys), np.maximum(*ys))
-        by_row = row.argsort(kind="stable")
-        line, row, rows = line[by_row], row[by_row], np.floor(middles[:, 1])
-        low, high = (np.searchsorted(row, rows, side=side) for side in ("left", "right"))
+        (some,) = which[self.ring].nonzero()
+        firsts = some[_firsts(self.ring[some])]
+        rows = (self.starts[firsts, 1] + self.ends[firsts, 1]) // 2
+        by_row = rows.argsort()
+        low, high = np.sort([self.starts[some, 1], self.ends[some, 1]], axis=0)
+        batches = (
+            1 + np.subtract(*np.searchsorted(rows[by_row], (high, low))).sum() // _PAIRS_AT_ONCE
+        )
         found = [np.empty(0, np.int64)]
-        batches = 1 + (high - low).sum() // _PAIRS_AT_ONCE
-        for some in np.array_split(np.arange(len(firsts)), batches):
-            own, place = _spread(low[some], high[some])
-            found.append(self._insides(some[own], middles[some[own]], line[place], len(firsts)))
+        for part in np.array_split(by_row, batches):
+            line, place = spread(*np.searchsorted(rows[part], (low, high)))
+            found.append(self._on_the_left(firsts[part[place]], some[line], len(which)))
         return np.concatenate(found)
 
-    def _insides(
-        self, own: np.ndarray, middles: np.ndarray, line: np.ndarray, rings: int
-    ) -> np.ndarray:
-        (width, height), (x, y) = (self.ends[line] - self.starts[line]).T, self.starts[line].T
-        counts = x + (middles[:, 1] - y) / height * width < middles[:, 0]
-        counts &= self.ring[line] != own
-        pairs, times = np.unique((own * rings + self.ring[line])[counts], return_counts=True)
+    def _on_the_left(self, own: np.ndarray, other: np.ndarray, rings: int) -> np.ndarray:
+        """Pairs of rings, as numbers: that of lines `own` and another that has an odd number of the
+        lines `other` on the left of their middles."""
+        (width, height), (x, y) = (self.ends[other] - self.starts[other]).T, self.starts[other].T
+        middle_x, middle_y = ((self.starts[own] + self.ends[own]) / 2).T
+        counts = x + (middle_y - y) / height * width < middle_x
+        counts &= self.ring[other] != self.ring[own]
+        numbers = self.ring[own] * rings + self.ring[other]
+        pairs, times = np.unique(numbers[counts], return_counts=True)
         return np.compress(times % 2 == 1, pairs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Chords:
-    """`farthest`: the place of the corner farthest off each, `away` its squared distance."""
+    """By places of corners: from where each goes, the one past the last that it leaves out, and to
+    where."""
 
-    lines: _Lines
-    exact: np.ndarray
-    farthest: np.ndarray
-    away: np.ndarray
+    starts: np.ndarray
+    pasts: np.ndarray
+    ends: np.ndarray
 
-    def in_the_way(self) -> np.ndarray:
-        """Those that cross or touch others. Exact ones may touch each other."""
-        found = np.zeros(len(self.exact), bool)
-        one, other = _close(self.lines.starts, self.lines.ends)
-        inexact = ~(self.exact[one] & self.exact[other])
-        one, other = one[inexact], other[inexact]
-        met = _meet(self.lines, one, other)
-        found[one[met]] = found[other[met]] = True
-        return found
+    def chosen(self, which: np.ndarray) -> "_Chords":
+        return _Chords(self.starts[which], self.pasts[which], self.ends[which])
+
+    def is_exact(self) -> np.ndarray:
+        exact: np.ndarray = self.pasts - self.starts == 1
+        return exact
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Kept:
-    """All corners, ring by ring; the first of each ring is kept. `areas` and `nestings` are those
-    of the exact rings."""
+    """All corners, ring by ring, and their places before rings were turned so that the first of
+    each is kept. `pasts` are the places past each ring, `areas` and `nestings` those of the exact
+    rings, `has_others` is whether a ring's group has other rings. `limit`: the tolerance, squared.
+    """
 
     corners: np.ndarray
     ring: np.ndarray
+    places: np.ndarray
     is_kept: np.ndarray
+    pasts: np.ndarray
     areas: np.ndarray
     nestings: np.ndarray
+    has_others: np.ndarray
+    limit: float
 
     @classmethod
-    def roughly(cls, rings: Sequence[np.ndarray], tolerance: float) -> "_Kept":
-        turned, kept = zip(*(_roughly(ring, tolerance) for ring in rings), strict=True)
-        corners = np.concatenate(turned).astype(np.int64)
-        ring = np.repeat(np.arange(len(rings)), [len(ring) for ring in rings])
-        edges = _Lines.between(corners, ring)
-        return cls(corners, ring, np.concatenate(kept), edges.areas(), edges.nestings())
+    def roughly(
+        cls, corners: np.ndarray, ring: np.ndarray, group: np.ndarray, tolerance: float
+    ) -> "_Kept":
+        starts = _firsts(ring)
+        pasts = np.append(starts[1:], len(ring))
+        exact, bounds = corners.astype(np.int32), zip(starts.tolist(), pasts.tolist(), strict=True)
+        simple = [cv2.approxPolyDP(exact[a:b], tolerance, closed=True)[:, 0] for a, b in bounds]
+        is_kept = _is_among(corners, ring, simple)
+        places = _turned(ring, starts, is_kept)
+        edges = _Lines.between(corners[places], ring)
+        has_others = np.bincount(group)[group] > 1
+        return cls(
+            edges.starts,
+            ring,
+            places,
+            is_kept[places],
+            pasts,
+            edges.areas(len(group)),
+            edges.nestings(has_others),
+            has_others,
+            tolerance * tolerance,
+        )
 
-    def rings(self) -> list[np.ndarray]:
-        firsts = np.flatnonzero(np.diff(self.ring[self.is_kept])) + 1
-        return np.split(self.corners[self.is_kept], firsts)
+    def chords(self, rings: np.ndarray) -> _Chords:
+        """Those of some rings: `rings` says which."""
+        (starts,) = (self.is_kept & rings[self.ring]).nonzero()
+        ring = self.ring[starts]
+        lasts = np.append(ring[1:] != ring[:-1], True)
+        ends, pasts = np.append(starts[1:], 0), np.append(starts[1:], 0)
+        pasts[lasts] = self.pasts[ring[lasts]]
+        ends[lasts] = starts[_firsts(ring)]
+        return _Chords(starts, pasts, ends)
 
-    def chords(self) -> _Chords:
-        (places,) = self.is_kept.nonzero()
-        lines = _Lines.between(self.corners[places], self.ring[places])
-        chord = np.cumsum(self.is_kept) - 1
-        away = _squared_distances(self.corners, lines.starts[chord], lines.ends[chord])
-        most = np.maximum.reduceat(away, places)
+    def halve_far(self, chords: _Chords) -> None:
+        """Until no corner is too far off."""
+        while len(chords.starts):
+            chords = self.halves(chords, beyond=self.limit)
+
+    def halves(self, chords: _Chords, *, beyond: float = -1) -> _Chords:
+        """What becomes of chords as the corner farthest from each comes back, if its squared
+        distance is more than `beyond`."""
+        chords = chords.chosen(~chords.is_exact())
+        chord, place = spread(chords.starts + 1, chords.pasts)
+        starts, ends = self.corners[chords.starts], self.corners[chords.ends]
+        away = _squared_distances(self.corners[place], starts[chord], ends[chord])
+        most = np.maximum.reduceat(away, np.searchsorted(chord, np.arange(len(starts))))
         (candidates,) = (away == most[chord]).nonzero()
-        farthest = np.empty_like(places)
-        farthest[chord[candidates]] = candidates
-        exact = np.diff(places, append=len(self.corners)) == 1
-        return _Chords(lines, exact, farthest, most)
+        middles = np.empty_like(chords.starts)
+        middles[chord[candidates]] = place[candidates]
+        chords, middles = chords.chosen(most > beyond), middles[most > beyond]
+        self.is_kept[middles] = True
+        return _Chords(
+            np.append(chords.starts, middles),
+            np.append(middles, chords.pasts),
+            np.append(middles, chords.ends),
+        )
 
-    def is_spoiled(self, lines: _Lines) -> np.ndarray:
-        """For each ring whether it lost half of its area, or has changed sides with another."""
-        spoiled: np.ndarray = 2 * lines.areas() * np.sign(self.areas) <= np.abs(self.areas)
-        changed = np.setxor1d(self.nestings, lines.nestings())
-        spoiled[changed // len(spoiled)] = spoiled[changed % len(spoiled)] = True
+    def wrong(self, rings: np.ndarray) -> _Chords:
+        """Of some rings the chords that are in the way or spoil a ring, but for exact ones."""
+        chords = self.chords(rings)
+        exact = chords.is_exact()
+        lines = _Lines.between(self.corners[chords.starts], self.ring[chords.starts])
+        wrong = _in_the_way(lines, exact) | self._is_spoiled(lines, rings)[lines.ring]
+        return chords.chosen(wrong & ~exact)
+
+    def _is_spoiled(self, lines: _Lines, rings: np.ndarray) -> np.ndarray:
+        """For each of some rings whether it lost half of its area, or has changed sides with
+        another."""
+        areas = lines.areas(len(rings))
+        spoiled: np.ndarray = 2 * areas * np.sign(self.areas) <= np.abs(self.areas)
+        before = self.nestings[rings[self.nestings // len(rings)]]
+        changed = np.setxor1d(before, lines.nestings(self.has_others))
+        spoiled[changed // len(rings)] = spoiled[changed % len(rings)] = True
         return spoiled
 
 
-def _roughly(ring: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
-    """The ring, turned so that its first corner is kept, and which of its corners are."""
-    simple = cv2.approxPolyDP(ring, tolerance, closed=True)[:, 0]
-    kept = np.isin(_keys(ring), _keys(simple))
-    first = int(kept.argmax())
-    return np.roll(ring, -first, axis=0), np.roll(kept, -first)
+def _firsts(ring: np.ndarray) -> np.ndarray:
+    (firsts,) = np.append(ring[:1] >= 0, ring[1:] != ring[:-1]).nonzero()
+    return firsts
 
 
-def _keys(corners: np.ndarray) -> np.ndarray:
-    keys: np.ndarray = corners[:, 0].astype(np.int64) << 32 | corners[:, 1]
-    return keys
+def _is_among(corners: np.ndarray, ring: np.ndarray, chosen: Sequence[np.ndarray]) -> np.ndarray:
+    """Whether each corner is among those chosen of its ring."""
+    width, height = corners.max(axis=0) + 1
+    chosen_ring = np.repeat(np.arange(len(chosen)), [len(some) for some in chosen])
+    keys, chosen_keys = (
+        (number * height + y) * width + x
+        for number, (x, y) in ((ring, corners.T), (chosen_ring, np.concatenate(chosen).T))
+    )
+    found: np.ndarray = np.isin(keys, chosen_keys, assume_unique=True)  # of equal chosen ones too
+    return found
+
+
+def _turned(ring: np.ndarray, starts: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """The places of all corners, each ring from the first one on that is kept."""
+    (places,) = kept.nonzero()
+    begins = places[np.searchsorted(places, starts)] - starts
+    counts = np.diff(starts, append=len(ring))
+    start = starts[ring]
+    turned: np.ndarray = start + (np.arange(len(ring)) - start + begins[ring]) % counts[ring]
+    return turned
 
 
 def _cross(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -178,25 +248,17 @@ def _squared_distances(points: np.ndarray, starts: np.ndarray, ends: np.ndarray)
     return squared
 
 
-def _spread(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """All pairs of a place n and a whole number from low[n] to before high[n]."""
-    counts = high - low
-    places = np.repeat(np.arange(len(counts)), counts)
-    numbers = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts - low, counts)
-    return places, numbers
-
-
 def _close(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of lines that come near each other, among them all that meet, by their places: those
     that overlap in a row of pixels, where they cross it or end above it."""
     low, high = np.minimum(starts, ends), np.maximum(starts, ends)
-    line, row = _spread(low[:, 1], high[:, 1] + 1)
+    line, row = spread(low[:, 1], high[:, 1] + 1)
     left, right = _reach(starts[line], ends[line], row)
     first, last = row * (right.max() + 1) + (left, right)
     order = first.argsort(kind="stable")
     line, first, last = line[order], first[order], last[order]
     past = np.searchsorted(first, last, side="right")
-    one, other = _spread(np.arange(1, len(past) + 1), past)
+    one, other = spread(np.arange(1, len(past) + 1), past)
     return line[one], line[other]
 
 
@@ -207,6 +269,17 @@ def _reach(starts: np.ndarray, ends: np.ndarray, row: np.ndarray) -> tuple[np.nd
     shares[:, flat] = [[0], [1]]
     at = starts[:, 0] + shares * width
     return np.floor(at.min(axis=0)).astype(np.int64), np.ceil(at.max(axis=0)).astype(np.int64)
+
+
+def _in_the_way(lines: _Lines, exact: np.ndarray) -> np.ndarray:
+    """Those that cross or touch others. Exact ones may touch each other."""
+    found = np.zeros(len(exact), bool)
+    one, other = _close(lines.starts, lines.ends)
+    inexact = ~(exact[one] & exact[other])
+    one, other = one[inexact], other[inexact]
+    met = _meet(lines, one, other)
+    found[one[met]] = found[other[met]] = True
+    return found
 
 
 def _meet(lines: _Lines, one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from domain.formats.fingerprint import fingerprint
 from domain.formats.json_list import JsonList
 from domain.formats.row_runs import runs_in_image
 from domain.formats.xml_text import attribute, speakable
-from domain.polygons import LossMeter, coco_drawn, one_ring, outlines
+from domain.polygons import LossMeter, Outline, coco_drawn, one_ring, outlines_of
 
 FULL_AT_BYTES = 64 << 20  # Label Studio takes 250 MB, proxies before it less
 TASK_ID = "maskmill_task"  # in a task's data: the same whenever this export is made
@@ -74,7 +74,7 @@ class _Writing:
 
     def task(self, image: ShownImage) -> Json:
         """Masks without pixels are left out."""
-        regions = [region for shown in image.instances if (region := self._region(shown, image))]
+        regions = [self._region(shown, image, shape) for shown, shape in self._shapes(image)]
         self._images += 1
         self._instances += len(regions)
         info = self._info
@@ -93,11 +93,7 @@ class _Writing:
             ],
         }
 
-    def _region(self, instance: ShownInstance, image: ShownImage) -> Json | None:
-        draw = self._polygon if self.kind == "polygonlabels" else _brush
-        shape = draw(instance) if instance.area else None
-        if shape is None:
-            return None
+    def _region(self, instance: ShownInstance, image: ShownImage, shape: Json) -> Json:
         return {
             "id": f"instance-{instance.instance}",
             "type": self.kind,
@@ -110,16 +106,21 @@ class _Writing:
             "value": {**shape, self.kind: [self._labels[instance.class_id]]},
         }
 
-    def _polygon(self, instance: ShownInstance) -> Json | None:
+    def _shapes(self, image: ShownImage) -> Iterator[tuple[ShownInstance, Json]]:
+        shown = [instance for instance in image.instances if instance.area]
+        if self.kind == "brushlabels":
+            return ((instance, _brush(instance)) for instance in shown)
+        tolerance = self._info.options.polygon_tolerance
+        found = outlines_of(shown, tolerance=tolerance)
+        return ((instance, self._polygon(instance, parts)) for instance, parts in found)
+
+    def _polygon(self, instance: ShownInstance, parts: Sequence[Outline]) -> Json:
         """Percent of the image's width and height."""
         height, width = instance.mask.size
-        found = outlines(
-            instance.mask, instance.box, tolerance=self._info.options.polygon_tolerance
-        )
-        ring = one_ring(found)
-        holes = sum(len(outline.holes) for outline in found)
+        ring = one_ring(parts)
+        holes = sum(len(part.holes) for part in parts)
         drawn = coco_drawn([ring], instance.mask.size)
-        self._loss.add(instance.mask, drawn, holes=holes, parts=len(found) - 1)
+        self._loss.add(instance.mask, drawn, holes=holes, parts=len(parts) - 1)
         points = np.round(100 * ring / (width, height), 6).tolist()
         return {"points": points, "closed": True}
 

@@ -7,18 +7,16 @@ edges of the mask's pixels: cut off, they run through its outermost pixels; uncu
 """
 
 from collections.abc import Iterator
-from typing import Literal
 
 import cv2
 import numpy as np
 
-from domain.annotations import Rle
 from domain.exports import ExportCounts, ExportInfo, ExportSource, ShownImage, ShownInstance, Sink
 from domain.formats.archives import Archive, archive, note_of
 from domain.formats.image_paths import ImageList, ImagePaths
 from domain.formats.sharding import in_files
-from domain.polygons import LossMeter, Outline, one_ring, outlines
-from domain.rle import empty_mask, roll, unroll
+from domain.polygons import LossMeter, one_ring, outlines_of
+from domain.rle import unroll
 
 _IMAGES = "images/train/"
 _INSIDE = 0.05  # pixels; 6 digits keep it apart from the edge up to 50,000 pixels
@@ -62,13 +60,12 @@ class _Writing:
         opened.add(note_of(name, ".csv"), listed.content())
 
     def _lines(self, image: ShownImage) -> Iterator[str]:
-        for instance in image.instances:
-            found = _inner_outlines(instance, tolerance=self._tolerance)
-            numbers = _normalised(one_ring(found), image) if found else None
-            drawn = None if numbers is None else _drawn(numbers, instance, image)
-            holes = sum(len(outline.holes) for outline in found)
-            mask = _cropped(instance)
-            self.loss.add(mask, drawn, holes=holes, parts=len(found) - 1)
+        found = outlines_of(image.instances, tolerance=self._tolerance, inset=_INSIDE)
+        for instance, parts in found:
+            numbers = _normalised(one_ring(parts), image) if parts else None
+            iou = None if numbers is None else _iou(numbers, instance, image)
+            holes = sum(len(part.holes) for part in parts)
+            self.loss.add_iou(iou, holes=holes, parts=len(parts) - 1)
             if numbers is not None:
                 self.instances += 1
                 yield f"{instance.class_id} {_text(numbers)}\n"
@@ -78,40 +75,6 @@ def _image_path(path: str) -> str:
     """The reader looks at files with the suffix of an image only."""
     has_suffix = "." in path.rsplit("/", 1)[-1]
     return _IMAGES + (path if has_suffix else f"{path}.jpg")
-
-
-def _inner_outlines(instance: ShownInstance, *, tolerance: float) -> list[Outline]:
-    exact = outlines(instance.mask, instance.box, tolerance=0)
-    return [
-        Outline(
-            _simplified(_inner(part.exterior, side=1), tolerance),
-            tuple(_simplified(_inner(hole, side=-1), tolerance) for hole in part.holes),
-        )
-        for part in exact
-    ]
-
-
-def _inner(ring: np.ndarray, *, side: Literal[1, -1]) -> np.ndarray:
-    """The ring moved into the mask, which lies within (1) or around it (-1). Its edges must be
-    horizontal and vertical in turn."""
-    edges = np.sign(np.roll(ring, -1, axis=0) - ring)
-    along = edges + np.roll(edges, 1, axis=0)  # of the edges that meet in a corner
-    inwards = np.stack([-along[:, 1], along[:, 0]], axis=1) * np.sign(_doubled_area(ring))
-    moved: np.ndarray = ring + _INSIDE * side * inwards
-    return moved
-
-
-def _doubled_area(ring: np.ndarray) -> float:
-    """Positive where the next corners lie clockwise as the image is seen."""
-    x, y = ring.T
-    return float(x @ np.roll(y, -1) - y @ np.roll(x, -1))
-
-
-def _simplified(ring: np.ndarray, tolerance: float) -> np.ndarray:
-    if not tolerance:
-        return ring
-    simple = cv2.approxPolyDP(ring.astype(np.float32), tolerance, closed=True)[:, 0]
-    return simple.astype(float) if len(simple) > 2 else ring
 
 
 def _normalised(ring: np.ndarray, image: ShownImage) -> np.ndarray:
@@ -125,22 +88,20 @@ def _text(numbers: np.ndarray) -> str:
     return " ".join([f"%.{_DIGITS}f"] * len(values)) % tuple(values)
 
 
-def _cropped(instance: ShownInstance) -> Rle:
-    """What of the mask is in its box, which is all of it: to compare whole images takes long."""
-    _, _, width, height = map(int, instance.box)
-    if not (width and height):
-        return empty_mask((height, width))
-    pixels = unroll(instance.mask, instance.box)
-    return roll(pixels.view(bool), x=0, y=0, size=(height, width))
+def _iou(numbers: np.ndarray, instance: ShownInstance, image: ShownImage) -> float:
+    """Of the mask and what the reader draws, which all is in the mask's box."""
+    mask = unroll(instance.mask, instance.box).view(bool)
+    drawn = _drawn(numbers, instance, image).view(bool)
+    return int(np.count_nonzero(mask & drawn)) / int(np.count_nonzero(mask | drawn))
 
 
-def _drawn(numbers: np.ndarray, instance: ShownInstance, image: ShownImage) -> Rle:
-    """What the reader draws in the box, with its kinds of numbers."""
+def _drawn(numbers: np.ndarray, instance: ShownInstance, image: ShownImage) -> np.ndarray:
+    """With the reader's kinds of numbers."""
     x, y, width, height = map(int, instance.box)
     scaled = numbers.astype(np.float32) * np.array([image.width, image.height], np.float32)
     canvas = np.zeros((height, width), np.uint8)
     cv2.fillPoly(canvas, [scaled.astype(np.int32) - np.array([x, y], np.int32)], color=[1])
-    return roll(canvas.view(bool), x=0, y=0, size=(height, width))
+    return canvas
 
 
 def _description(info: ExportInfo) -> str:
