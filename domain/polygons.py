@@ -12,12 +12,13 @@ import numpy as np
 from pycocotools import mask as coco
 
 from domain.annotations import Rle
-from domain.exports import PolygonLoss, ShownInstance
+from domain.exports import PolygonLoss, ShownImage, ShownInstance
 from domain.rle import Box, empty_mask
 from domain.simplification import kept_corners
 from domain.tracing import traced
 
-_BYTES_AT_ONCE = 1 << 15  # of run lengths: some 30 MiB while their outlines are looked for
+_BYTES_AT_ONCE = 1 << 15  # of run lengths; outlines take a thousand times as much meanwhile
+_IMAGE_BYTES = 1 << 10  # so that not too many wait that have nothing in them
 _CORNERS_COMPARED = 1024
 
 
@@ -38,20 +39,43 @@ def outlines(mask: Rle, box: Box, *, tolerance: float) -> list[Outline]:
     return found
 
 
-def outlines_of(
-    instances: Sequence[ShownInstance], *, tolerance: float, inset: float = 0.0
-) -> Iterator[tuple[ShownInstance, list[Outline]]]:
-    """The same for the instances of an image, one after the other, but all at once, which takes a
-    fraction of the time. Corners are moved by `inset` into the mask, to the side and up or down."""
-    for some in _batches(instances):
-        masks, boxes = [one.mask for one in some], [one.box for one in some]
-        found = _outlines(masks, boxes, tolerance=tolerance, inset=inset)
-        yield from zip(some, found, strict=True)
+def outlined(
+    images: Iterable[ShownImage], *, tolerance: float, inset: float = 0.0
+) -> Iterator[tuple[ShownImage, list[tuple[ShownInstance, list[Outline]]]]]:
+    """Images with the outlines of their instances, which are found for some images at once: this
+    takes less than half the time. Corners are moved by `inset` into the mask, to the side and up or
+    down."""
+    for some in _batches(images):
+        found = (
+            parts
+            for shown in _pieces([instance for image in some for instance in image.instances])
+            for parts in _outlines(
+                [instance.mask for instance in shown],
+                [instance.box for instance in shown],
+                tolerance=tolerance,
+                inset=inset,
+            )
+        )
+        for image in some:
+            yield image, list(zip(image.instances, found, strict=False))
 
 
-def _batches(instances: Sequence[ShownInstance]) -> Iterator[Sequence[ShownInstance]]:
-    ends = np.cumsum([len(one.mask.counts) for one in instances]) // _BYTES_AT_ONCE
-    firsts = np.flatnonzero(np.diff(ends, prepend=-1)).tolist()
+def _batches(images: Iterable[ShownImage]) -> Iterator[list[ShownImage]]:
+    batch: list[ShownImage] = []
+    size = 0
+    for image in images:
+        batch.append(image)
+        size += _IMAGE_BYTES + sum(len(instance.mask.counts) for instance in image.instances)
+        if size >= _BYTES_AT_ONCE:
+            yield batch
+            batch, size = [], 0
+    yield batch
+
+
+def _pieces(instances: Sequence[ShownInstance]) -> Iterator[Sequence[ShownInstance]]:
+    """Of an image that has very many."""
+    size = np.cumsum([len(instance.mask.counts) for instance in instances])
+    firsts = np.flatnonzero(np.diff(size // (2 * _BYTES_AT_ONCE), prepend=-1)).tolist()
     for first, past in pairwise([*firsts, len(instances)]):
         yield instances[first:past]
 

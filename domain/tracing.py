@@ -1,9 +1,9 @@
 """Outlines of masks, traced from their run lengths: what takes time is the length of an outline,
 not the pixels inside.
 
-The masks of an image lie side by side in a strip of its height, a column apart, so that a few large
-steps take the place of many small ones. A place in the strip is column * stride + row, where the
-stride is one more than the height. Edges are sides of pixels between a mask and what is not.
+Masks lie side by side in a strip as high as their images, a column apart, so that a few large steps
+take the place of many small ones. A place in the strip is column * stride + row, where the stride
+is more than the height. Edges are sides of pixels between a mask and what is not.
 """
 
 from collections.abc import Sequence
@@ -52,12 +52,12 @@ class Rings:
 
 
 def traced(masks: Sequence[Rle], boxes: Sequence[Box]) -> Rings:
-    """Of at least one mask of one image. Each lies in its box."""
-    stride = masks[0].size[0] + 1
+    """Of at least one mask. Each lies in its box."""
+    stride = max(mask.size[0] for mask in masks) + 1
     ends = np.cumsum([int(box[2]) + 1 for box in boxes])
     firsts = np.append(0, ends[:-1])
     lefts = firsts - [int(box[0]) for box in boxes]
-    edges = [_edges(mask) + stride * left for mask, left in zip(masks, lefts, strict=True)]
+    edges = [_edges(mask, stride) + stride * left for mask, left in zip(masks, lefts, strict=True)]
     strip = _Strip.of(np.concatenate(edges), stride=stride, width=int(ends[-1]))
     tour = strip.tour()
     if len(strip.doubles):
@@ -67,7 +67,7 @@ def traced(masks: Sequence[Rle], boxes: Sequence[Box]) -> Rings:
     return Rings(corners, np.repeat(tour.ring, 2), mask, strip.parts(tour), lefts)
 
 
-def _edges(mask: Rle) -> np.ndarray:
+def _edges(mask: Rle, stride: int) -> np.ndarray:
     """The places of upper and lower edges, by turns down the columns: where runs begin and end,
     and where one goes on from one column to the next."""
     rows = mask.size[0]
@@ -75,11 +75,11 @@ def _edges(mask: Rle) -> np.ndarray:
     runs = ends[: len(ends) // 2 * 2].reshape(-1, 2)
     columns = (runs - (0, 1)) // rows
     first, last = columns.T
-    places = (runs + columns).ravel()
+    places = (runs + columns * (stride - rows)).ravel()
     if (last > first).any():
         _, column = spread(first + 1, last + 1)
-        tops = column * (rows + 1)
-        places = np.sort(np.concatenate([places, tops - 1, tops]))
+        tops = column * stride
+        places = np.sort(np.concatenate([places, tops - stride + rows, tops]))
     return places
 
 

@@ -17,13 +17,13 @@ from pydantic_core import to_json
 from domain.exports import ExportCounts, ExportInfo, ExportSource, ShownImage, ShownInstance, Sink
 from domain.formats.json_list import JsonList
 from domain.formats.sharding import in_files
-from domain.polygons import LossMeter, coco_drawn, outlines_of, without_holes
+from domain.polygons import LossMeter, Outline, coco_drawn, outlined, without_holes
 
 _SPOOLED_BYTES = 2**20  # of images that wait in memory, before they wait on disk
 
-Segmentations = Iterator[tuple[ShownInstance, Any]]
-"""Masks as COCO has them, None where one cannot be had."""
-Segment = Callable[[Sequence[ShownInstance]], Segmentations]
+Segmented = Iterator[tuple[ShownImage, Iterable[tuple[ShownInstance, Any]]]]
+"""Images, and their masks as COCO has them: None where one cannot be had."""
+Segment = Callable[[Iterable[ShownImage]], Segmented]
 
 
 def write_coco(source: ExportSource, sink: Sink) -> ExportCounts:
@@ -55,7 +55,7 @@ class _Documents:
         self._info = info
         self._images = self._annotations = 0
         self._loss = LossMeter() if options.geometry == "polygon" else None
-        self._segmentations = (
+        self._segmented = (
             _rle if self._loss is None else _polygons(options.polygon_tolerance, self._loss)
         )
 
@@ -74,10 +74,10 @@ class _Documents:
         self, out: BinaryIO, images: Iterable[ShownImage], *, image_list: JsonList
     ) -> None:
         annotations = JsonList(out)
-        for image in images:
+        for image, segmentations in self._segmented(images):
             self._images += 1
             image_list.append(_image(image))
-            for instance, segmentation in self._segmentations(image.instances):
+            for instance, segmentation in segmentations:
                 if segmentation is not None:
                     self._annotations += 1
                     entry = _annotation(instance, self._annotations, image, segmentation)
@@ -90,20 +90,26 @@ class _Documents:
         return ExportCounts(self._images, self._annotations, loss)
 
 
-def _rle(instances: Sequence[ShownInstance]) -> Segmentations:
-    return ((one, {"size": one.mask.size, "counts": one.mask.counts}) for one in instances)
+def _rle(images: Iterable[ShownImage]) -> Segmented:
+    for image in images:
+        yield (
+            image,
+            ((one, {"size": one.mask.size, "counts": one.mask.counts}) for one in image.instances),
+        )
 
 
 def _polygons(tolerance: float, meter: LossMeter) -> Segment:
     """A ring for each connected part, with its holes cut in; what is lost goes to the meter."""
 
-    def segment(instances: Sequence[ShownInstance]) -> Segmentations:
-        for instance, parts in outlines_of(instances, tolerance=tolerance):
-            rings = [without_holes(part) for part in parts]
-            drawn = coco_drawn(rings, instance.mask.size) if rings else None
-            holes = sum(len(part.holes) for part in parts)
-            meter.add(instance.mask, drawn, holes=holes, parts=0)
-            yield instance, [_coordinates(ring) for ring in rings] or None
+    def segment(images: Iterable[ShownImage]) -> Segmented:
+        for image, found in outlined(images, tolerance=tolerance):
+            yield image, ((instance, rings(instance, parts)) for instance, parts in found)
+
+    def rings(instance: ShownInstance, parts: Sequence[Outline]) -> list[list[float]] | None:
+        rings = [without_holes(part) for part in parts]
+        drawn = coco_drawn(rings, instance.mask.size) if rings else None
+        meter.add(instance.mask, drawn, holes=sum(len(part.holes) for part in parts), parts=0)
+        return [_coordinates(ring) for ring in rings] or None
 
     return segment
 

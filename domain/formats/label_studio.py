@@ -1,6 +1,6 @@
 """Label Studio: tasks with predictions (labelstud.io/guide/predictions), and a labelling config."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ from domain.formats.fingerprint import fingerprint
 from domain.formats.json_list import JsonList
 from domain.formats.row_runs import runs_in_image
 from domain.formats.xml_text import attribute, speakable
-from domain.polygons import LossMeter, Outline, coco_drawn, one_ring, outlines_of
+from domain.polygons import LossMeter, Outline, coco_drawn, one_ring, outlined
 
 FULL_AT_BYTES = 64 << 20  # Label Studio takes 250 MB, proxies before it less
 TASK_ID = "maskmill_task"  # in a task's data: the same whenever this export is made
@@ -29,6 +29,7 @@ FROM_NAME, TO_NAME = "label", "image"  # of the tags in the labelling config
 
 Kind = Literal["brushlabels", "polygonlabels"]
 Json = dict[str, Any]
+Shape = tuple[ShownInstance, Json]
 
 _TAGS: dict[Kind, str] = {"brushlabels": "BrushLabels", "polygonlabels": "PolygonLabels"}
 
@@ -39,7 +40,7 @@ def write_label_studio(source: ExportSource, sink: Sink) -> ExportCounts:
     writing = _Writing(source.info)
     with sink.file("label-config.xml") as out:
         out.write(_label_config(source.info.classes, writing.kind).encode())
-    tasks = map(writing.task, source.shown())
+    tasks = writing.tasks(source.shown())
     task, number = next(tasks, None), 0
     while task is not None or number == 0:
         with sink.file(f"tasks-{number:05}.json") as out:
@@ -72,9 +73,13 @@ class _Writing:
         loss: PolygonLoss | None = self._loss.loss() if self.kind == "polygonlabels" else None
         return ExportCounts(self._images, self._instances, loss)
 
-    def task(self, image: ShownImage) -> Json:
+    def tasks(self, images: Iterable[ShownImage]) -> Iterator[Json]:
         """Masks without pixels are left out."""
-        regions = [self._region(shown, image, shape) for shown, shape in self._shapes(image)]
+        drawn = _brushes(images) if self.kind == "brushlabels" else self._polygons(images)
+        return (self._task(image, shapes) for image, shapes in drawn)
+
+    def _task(self, image: ShownImage, shapes: Sequence[Shape]) -> Json:
+        regions = [self._region(instance, image, shape) for instance, shape in shapes]
         self._images += 1
         self._instances += len(regions)
         info = self._info
@@ -106,13 +111,10 @@ class _Writing:
             "value": {**shape, self.kind: [self._labels[instance.class_id]]},
         }
 
-    def _shapes(self, image: ShownImage) -> Iterator[tuple[ShownInstance, Json]]:
-        shown = [instance for instance in image.instances if instance.area]
-        if self.kind == "brushlabels":
-            return ((instance, _brush(instance)) for instance in shown)
+    def _polygons(self, images: Iterable[ShownImage]) -> Iterator[tuple[ShownImage, list[Shape]]]:
         tolerance = self._info.options.polygon_tolerance
-        found = outlines_of(shown, tolerance=tolerance)
-        return ((instance, self._polygon(instance, parts)) for instance, parts in found)
+        for image, found in outlined(images, tolerance=tolerance):
+            yield image, [(shown, self._polygon(shown, parts)) for shown, parts in found if parts]
 
     def _polygon(self, instance: ShownInstance, parts: Sequence[Outline]) -> Json:
         """Percent of the image's width and height."""
@@ -123,6 +125,11 @@ class _Writing:
         self._loss.add(instance.mask, drawn, holes=holes, parts=len(parts) - 1)
         points = np.round(100 * ring / (width, height), 6).tolist()
         return {"points": points, "closed": True}
+
+
+def _brushes(images: Iterable[ShownImage]) -> Iterator[tuple[ShownImage, list[Shape]]]:
+    for image in images:
+        yield image, [(shown, _brush(shown)) for shown in image.instances if shown.area]
 
 
 def _brush(instance: ShownInstance) -> Json:

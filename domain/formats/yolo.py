@@ -6,7 +6,7 @@ outline (polygon2mask in ultralytics/data/utils.py). So the rings here keep a li
 edges of the mask's pixels: cut off, they run through its outermost pixels; uncut they have its box.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ from domain.exports import ExportCounts, ExportInfo, ExportSource, ShownImage, S
 from domain.formats.archives import Archive, archive, note_of
 from domain.formats.image_paths import ImageList, ImagePaths
 from domain.formats.sharding import in_files
-from domain.polygons import LossMeter, one_ring, outlines_of
+from domain.polygons import LossMeter, Outline, one_ring, outlined
 from domain.rle import unroll
 
 _IMAGES = "images/train/"
@@ -52,15 +52,16 @@ class _Writing:
 
     def write(self, opened: Archive, name: str, images: Iterator[ShownImage]) -> None:
         listed = ImageList()
-        for image in images:
+        for image, found in outlined(images, tolerance=self._tolerance, inset=_INSIDE):
             path = _image_path(self._paths.place(image))
-            opened.add(label_path(path), "".join(self._lines(image)).encode())
+            opened.add(label_path(path), "".join(self._lines(image, found)).encode())
             listed.append(image, path)
             self.images += 1
         opened.add(note_of(name, ".csv"), listed.content())
 
-    def _lines(self, image: ShownImage) -> Iterator[str]:
-        found = outlines_of(image.instances, tolerance=self._tolerance, inset=_INSIDE)
+    def _lines(
+        self, image: ShownImage, found: Sequence[tuple[ShownInstance, list[Outline]]]
+    ) -> Iterator[str]:
         for instance, parts in found:
             numbers = _normalised(one_ring(parts), image) if parts else None
             iou = None if numbers is None else _iou(numbers, instance, image)
