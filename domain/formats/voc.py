@@ -78,39 +78,38 @@ def _write_image(opened: Archive, image: ShownImage, path: str, info: ExportInfo
     stem = _stem(path)
     objects = [pixel_value(number) for number in range(len(image.instances))]
     classes = [pixel_value(instance.class_id) for instance in image.instances]
-    pictures = {"Object": _painted(image, objects), "Class": _painted(image, classes)}
+    canvases = _canvas(image, largest=len(objects)), _canvas(image, largest=len(info.classes))
+    _paint(image, list(zip(canvases, (objects, classes), strict=True)))
     opened.add(f"Annotations/{stem}.xml", _annotation(image, path, info))
-    for kind, pixels in pictures.items():
-        largest = len(info.classes) if kind == "Class" else len(objects)
-        content = _png(pixels, largest=largest)
-        opened.add(f"Segmentation{kind}/{stem}.png", content, compressed=False)
+    for kind, canvas in zip(("Object", "Class"), canvases, strict=True):
+        opened.add(f"Segmentation{kind}/{stem}.png", _png(canvas), compressed=False)
 
 
-def _painted(image: ShownImage, values: Sequence[int]) -> np.ndarray:
-    """height x width uint16, best score on top; of equal ones the earlier is the better."""
-    canvas = np.zeros((image.height, image.width), np.uint16)
-    order = sorted(range(len(values)), key=lambda n: (image.instances[n].score, -n))
-    for number in order:
-        _paint(canvas, image.instances[number], values[number])
-    return canvas
-
-
-def _paint(canvas: np.ndarray, instance: ShownInstance, value: int) -> None:
-    x, y, width, height = map(int, instance.box)
-    pixels = unroll(instance.mask, instance.box)
-    canvas[y : y + height, x : x + width][pixels > 0] = value
-
-
-def _png(pixels: np.ndarray, *, largest: int) -> bytes:
+def _canvas(image: ShownImage, *, largest: int) -> np.ndarray:
     """`largest` is the count of objects, or classes, that there may be: all pictures of classes in
     an export are of one kind."""
-    if largest < VOID:
-        picture = Image.fromarray(pixels.astype(np.uint8)).convert("P")
+    kind = np.uint8 if largest < VOID else np.uint16
+    return np.zeros((image.height, image.width), kind)
+
+
+def _paint(image: ShownImage, pictures: Sequence[tuple[np.ndarray, Sequence[int]]]) -> None:
+    """Each canvas with its values, best score on top; of equal ones the earlier is the better."""
+    shown = image.instances
+    for number in sorted(range(len(shown)), key=lambda n: (shown[n].score, -n)):
+        x, y, width, height = map(int, shown[number].box)
+        mask = unroll(shown[number].mask, shown[number].box).view(bool)
+        for canvas, values in pictures:
+            np.copyto(canvas[y : y + height, x : x + width], values[number], where=mask)
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    """The two of an image take three quarters of its time: 2 ms a megapixel. zlib's other
+    strategies take as long or twice as long, for more bytes."""
+    picture = Image.fromarray(pixels)
+    if pixels.dtype == np.uint8:
         picture.putpalette(_PALETTE)
-    else:
-        picture = Image.fromarray(pixels)
     out = io.BytesIO()
-    picture.save(out, "PNG", compress_type=zlib.Z_RLE)  # 2.5 ms for a megapixel in place of 16
+    picture.save(out, "PNG", compress_type=zlib.Z_RLE)
     return out.getvalue()
 
 
