@@ -68,7 +68,7 @@ class ExportOptions(ViewOptions):
         "rle", description="Of masks in coco, coco-shards and label-studio"
     )
     polygon_tolerance: float = Field(
-        0.5, ge=0, le=100, description="Pixels by which a polygon may leave the mask's outline"
+        1.0, ge=0, le=100, description="Pixels by which a polygon may leave the mask's outline"
     )
     coordinates: Literal["oriented", "raw"] = Field(
         "oriented", description="Of the image as EXIF turns it, or of the pixels as they are stored"

@@ -17,8 +17,8 @@ from domain.rle import Box, empty_mask
 from domain.simplification import kept_corners
 from domain.tracing import traced
 
-_BYTES_AT_ONCE = 1 << 15  # of run lengths; outlines take a thousand times as much meanwhile
-_IMAGE_BYTES = 1 << 10  # so that not too many wait that have nothing in them
+_EDGES_AT_ONCE = 1 << 15  # each takes a quarter of a KiB meanwhile
+_EDGES_OF_IMAGE = 1 << 10  # counted for each, so that not too many wait that have nothing in them
 _CORNERS_COMPARED = 1024
 
 
@@ -62,22 +62,27 @@ def outlined(
 
 def _batches(images: Iterable[ShownImage]) -> Iterator[list[ShownImage]]:
     batch: list[ShownImage] = []
-    size = 0
+    edges = 0
     for image in images:
         batch.append(image)
-        size += _IMAGE_BYTES + sum(len(instance.mask.counts) for instance in image.instances)
-        if size >= _BYTES_AT_ONCE:
+        edges += _EDGES_OF_IMAGE + sum(map(_edges, image.instances))
+        if edges >= _EDGES_AT_ONCE:
             yield batch
-            batch, size = [], 0
+            batch, edges = [], 0
     yield batch
 
 
 def _pieces(instances: Sequence[ShownInstance]) -> Iterator[Sequence[ShownInstance]]:
     """Of an image that has very many."""
-    size = np.cumsum([len(instance.mask.counts) for instance in instances])
-    firsts = np.flatnonzero(np.diff(size // (2 * _BYTES_AT_ONCE), prepend=-1)).tolist()
+    edges = np.cumsum(list(map(_edges, instances)))
+    firsts = np.flatnonzero(np.diff(edges // (2 * _EDGES_AT_ONCE), prepend=-1)).tolist()
     for first, past in pairwise([*firsts, len(instances)]):
         yield instances[first:past]
+
+
+def _edges(instance: ShownInstance) -> int:
+    """About how many there may be: some for each run, and some for each column."""
+    return len(instance.mask.counts) + int(instance.box[2])
 
 
 def _outlines(

@@ -74,7 +74,7 @@ def export(
 
         maskmill export JOB -f cvat -o cvat/ --map "hard hat=helmet" --drop-class dog
 
-        maskmill export JOB -f coco -o coco/ --geometry polygon --polygon-tolerance 1
+        maskmill export JOB -f coco -o coco/ --geometry polygon --polygon-tolerance 0.5
 
         maskmill export JOB -f label-studio -o tasks/ --image-prefix s3://bucket/photos/
 

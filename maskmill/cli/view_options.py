@@ -65,7 +65,7 @@ PolygonTolerance = Annotated[
         min=0,
         max=100,
         metavar="PIXELS",
-        help="How far a polygon may leave the mask's outline. [default: 0.5]",
+        help="How far a polygon may leave the mask's outline. [default: 1]",
     ),
 ]
 Coordinates = Annotated[

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
-from domain.rle import compress, empty_mask, roll, run_lengths, unroll
+from domain.rle import compress, empty_mask, roll, run_lengths, spread, unroll
 from tests.unit.domain.any_masks import encoded, masks
 
 
@@ -60,3 +60,12 @@ def test_lengths_of_any_size_come_back(lengths: list[int]) -> None:
 def test_lengths_are_written_as_by_pycocotools(lengths: list[int]) -> None:
     expected = coco_mask.frPyObjects({"size": [2, 3], "counts": lengths}, 2, 3)
     assert compress(np.array(lengths)) == expected["counts"]
+
+
+def test_an_unrolled_box_may_be_empty() -> None:
+    assert unroll(empty_mask((5, 7)), (0.0, 0.0, 0.0, 0.0)).shape == (0, 0)
+
+
+def test_ranges_are_spread_to_their_numbers() -> None:
+    places, numbers = spread(np.array([5, 9, 2]), np.array([7, 9, 3]))
+    assert (places.tolist(), numbers.tolist()) == ([0, 0, 2], [5, 6, 2])

@@ -4,6 +4,7 @@ import csv
 import io
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -82,6 +83,22 @@ def test_masks_come_back_within_the_loss_that_is_told(sink: FolderSink, toleranc
     assert counts.loss.instances == counts.instances == len(found) == 7
     assert counts.loss.mean_iou == pytest.approx(np.mean(found))
     assert counts.loss.worst_iou == pytest.approx(min(found))
+
+
+def test_a_simplified_label_has_fewer_of_the_same_corners(tmp_path: Path) -> None:
+    masks = [disc(60, 40, x=30, y=20, radius=19), disc(60, 40, x=30, y=20, radius=4)]
+    exact, simple = (
+        labels_of(export(FolderSink(tmp_path / str(tolerance)), source)[1], next(source.shown()))
+        for tolerance in (0.0, 1.0)
+        for source in [
+            source_of(
+                [image_rows(0, "a.png", *masks)], ExportFormat.YOLO, polygon_tolerance=tolerance
+            )
+        ]
+    )
+    for (_, many), (_, few) in zip(exact, simple, strict=True):
+        assert 2 < len(few) < len(many)
+        assert set(map(tuple, few.tolist())) < set(map(tuple, many.tolist()))
 
 
 def test_parts_are_joined_and_holes_cut_in_and_counted(sink: FolderSink) -> None:
