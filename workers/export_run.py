@@ -299,7 +299,8 @@ def _committed(
     frame = manifest_without_parts(connection, job, number=job.manifest_number + 1)
     grew_at = result_grew_at(connection, job.id) or job.created_at
     if is_sample and job.sample_shards is None:
-        raise InvalidRequest("not_sampled", "the job ended before its sample was drawn")
+        why = f": {job.error['message']}" if job.error else ""
+        raise InvalidRequest("not_sampled", f"the job ended before its sample was drawn{why}")
     before = job.sample_shards if is_sample else None
     return frame.model_copy(update={"created_at": grew_at}), all_committed_slices(
         connection, job.id, before_shard=before

@@ -47,7 +47,7 @@ def plan_job(runtime: Runtime, job_id: str) -> None:
     assert job is not None
     if lease.attempts > MAX_PLANNING_ATTEMPTS:
         reason = "its planners failed or died again and again"
-        _fail(runtime, lease, InvalidRequest(INTERRUPTED, reason))
+        _fail(runtime, job, lease, InvalidRequest(INTERRUPTED, reason))
         return
     try:
         with span("plan job", parent=job.traceparent, kind="consumer", job_id=job_id):
@@ -56,7 +56,7 @@ def plan_job(runtime: Runtime, job_id: str) -> None:
         log.info("planning.stopped", job_id=job_id)
         _give_up_lease(runtime, lease)
     except InvalidRequest as error:
-        _fail(runtime, lease, error)
+        _fail(runtime, job, lease, error)
     except Exception:  # an infrastructure fault, or one of ours: the sweeper rings again
         log.exception("planning.interrupted", job_id=job_id, attempt=lease.attempts)
 
@@ -163,15 +163,15 @@ def _give_up_lease(runtime: Runtime, lease: JobLease) -> None:
         outbox.ring(connection, outbox.Tasks.FINISH_JOB, job_id=lease.job_id)
 
 
-def _fail(runtime: Runtime, lease: JobLease, error: InvalidRequest) -> None:
+def _fail(runtime: Runtime, job: Job, lease: JobLease, error: InvalidRequest) -> None:
     """The job fails. Where the request is at fault nothing half made stays behind; where the
-    planners could not go on, what is labelled stays."""
+    planners could not go on, what is labelled stays, and so does the sample of a preview."""
     log.info("planning.failed", job_id=lease.job_id, code=error.code)
     reason = {
         "code": error.code,
         "message": error.message,
         "line": error.line,
-        "drop": error.code != INTERRUPTED,
+        "drop": error.code != INTERRUPTED and job.sample_shards is None,
     }
     with runtime.database.begin() as connection:
         if jobs.release_job(connection, lease):

@@ -199,6 +199,7 @@ def test_a_manifest_that_has_changed_since_is_refused(
     assert ended.status is JobStatus.FAILED
     assert ended.error is not None
     assert ended.error["code"] == "source_changed"
+    assert len(workplace.images(job)) == SCENES - 1  # the sample's stay
 
 
 def test_an_image_that_came_since_is_labelled_with_the_others(
