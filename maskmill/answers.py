@@ -180,29 +180,27 @@ class Made(Answer):
 MadeT = TypeVar("MadeT", bound=Made)
 
 
-class Export(Made):
+class _Read(Made):
+    """What reads a result image by image."""
+
     partial: bool
     options: dict[str, Any]
     progress: ExportProgress
     rate: float | None = None  # images read per second
     eta_seconds: float | None = None
-    report: ExportReport | None
     running_at: datetime | None
     cancel_requested_at: datetime | None
 
 
-class Evaluation(Made):
+class Export(_Read):
+    report: ExportReport | None
+
+
+class Evaluation(_Read):
     """`report` is null in lists, and until it has succeeded."""
 
-    partial: bool
     truth_sha256: str
-    options: dict[str, Any]
-    progress: ExportProgress
-    rate: float | None = None  # images read per second
-    eta_seconds: float | None = None
     report: EvaluationReport | None
-    running_at: datetime | None
-    cancel_requested_at: datetime | None
 
 
 class PreviewProgress(Answer):

@@ -7,6 +7,7 @@ from api.context import RequestContext
 from api.documents import EvaluationId, IdempotencyKey, JobId, Page
 from api.evaluations import service
 from api.evaluations.schemas import EvaluationDocument, EvaluationPage, EvaluationRequest
+from api.exports.asking import delete_made
 from api.exports.routes import made_or_there
 from api.problems import declared
 
@@ -76,4 +77,4 @@ def delete_evaluation(
     job_id: JobId, evaluation_id: EvaluationId, context: RequestContext, caller: Caller
 ) -> None:
     """End it if it runs, and remove its files, in some minutes."""
-    service.delete(context, job_id, evaluation_id, caller)
+    delete_made(context, job_id, evaluation_id, caller, kind=service.KIND)

@@ -6,7 +6,7 @@ from fastapi import Request
 from sqlalchemy import Connection
 
 from api.context import Context
-from api.documents import PageRequest, cursor_of
+from api.documents import PageRequest
 from api.evaluations.schemas import (
     DatasetTruth,
     EvaluationDocument,
@@ -19,6 +19,7 @@ from api.exports.asking import (
     digest,
     find_made,
     linked_files,
+    list_made,
     made_values,
     result_of,
 )
@@ -28,7 +29,6 @@ from api.problems import ApiProblem
 from api.results.links import ResultLinks
 from domain.errors import InvalidRequest
 from domain.lifecycle import ResultUse
-from storage import exports as stored_exports
 from storage.database import database_time
 from storage.datasets import find_dataset
 from storage.exports import Export, NewExport
@@ -36,7 +36,7 @@ from storage.keys import ApiKey
 from storage.tracing import current_traceparent
 from storage.truths import opened_truth, truth_place, truth_sha256
 
-_KIND = ResultUse.EVALUATION
+KIND = ResultUse.EVALUATION
 
 
 def create(
@@ -59,7 +59,7 @@ def create(
             options={**options, "truth_sha256": sha256},
             options_sha256=digest({**options, "truth": sha256}),
             result=result_of(connection, job, partial=request.partial),
-            kind=_KIND,
+            kind=KIND,
             idempotency_key=idempotency_key,
             traceparent=current_traceparent(),
         )
@@ -89,7 +89,7 @@ def get(
     context: Context, job_id: str, evaluation_id: str, caller: ApiKey, *, request: Request
 ) -> EvaluationDocument:
     with context.database.begin() as connection:
-        job, export = find_made(connection, job_id, evaluation_id, caller, kind=_KIND)
+        job, export = find_made(connection, job_id, evaluation_id, caller, kind=KIND)
         now = database_time(connection)
     document = _document(export, now).model_copy(
         update={"files": linked_files(export, ResultLinks(context, job, request=request))}
@@ -98,32 +98,16 @@ def get(
 
 
 def list_page(context: Context, job_id: str, caller: ApiKey, page: PageRequest) -> EvaluationPage:
-    before = page.after(str)
     with context.database.begin() as connection:
-        find(connection, job_id, caller)
-        found = stored_exports.list_exports(
-            connection,
-            job_id,
-            before=before[0] if before else None,
-            limit=page.limit + 1,
-            kind=_KIND,
-        )
+        shown, more = list_made(connection, job_id, caller, page, kind=KIND)
         now = database_time(connection)
-    shown = found[: page.limit]
-    more = cursor_of(shown[-1].id) if len(found) > page.limit else None
-    return EvaluationPage(data=[_document(export, now) for export in shown], next_cursor=more)
+    return EvaluationPage(data=[_document(made, now) for made in shown], next_cursor=more)
 
 
 def cancel(context: Context, job_id: str, evaluation_id: str, caller: ApiKey) -> EvaluationDocument:
     with context.database.begin() as connection:
-        canceled = cancel_made(connection, job_id, evaluation_id, caller, kind=_KIND)
+        canceled = cancel_made(connection, job_id, evaluation_id, caller, kind=KIND)
         return _document(canceled, database_time(connection))
-
-
-def delete(context: Context, job_id: str, evaluation_id: str, caller: ApiKey) -> None:
-    with context.database.begin() as connection:
-        find_made(connection, job_id, evaluation_id, caller, kind=_KIND)
-        stored_exports.delete_export(connection, evaluation_id, why="asked")
 
 
 def _document(export: Export, now: datetime) -> EvaluationDocument:

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from api.context import Context
+from api.documents import PageRequest, cursor_of
 from api.exports.schemas import ExportFile, ExportProgress, MadeDocument
 from api.jobs.service import find
 from api.problems import ApiProblem, not_found
@@ -87,6 +88,27 @@ def find_made(
     if export is None:
         raise not_found(kind)
     return job, export
+
+
+def list_made(
+    connection: Connection, job_id: str, caller: ApiKey, page: PageRequest, *, kind: ResultUse
+) -> tuple[list[Export], str | None]:
+    """A page, and the cursor of the next one."""
+    before = page.after(str)
+    find(connection, job_id, caller)
+    found = stored_exports.list_exports(
+        connection, job_id, before=before[0] if before else None, limit=page.limit + 1, kind=kind
+    )
+    shown = found[: page.limit]
+    return shown, cursor_of(shown[-1].id) if len(found) > page.limit else None
+
+
+def delete_made(
+    context: Context, job_id: str, export_id: str, caller: ApiKey, *, kind: ResultUse
+) -> None:
+    with context.database.begin() as connection:
+        find_made(connection, job_id, export_id, caller, kind=kind)
+        stored_exports.delete_export(connection, export_id, why="asked")
 
 
 def cancel_made(

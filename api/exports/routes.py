@@ -9,6 +9,7 @@ from api.auth import Caller, KeyFirst
 from api.context import RequestContext
 from api.documents import ExportId, IdempotencyKey, JobId, Page
 from api.exports import service
+from api.exports.asking import delete_made
 from api.exports.schemas import ExportDocument, ExportPage, ExportRequest
 from api.problems import declared
 
@@ -78,4 +79,4 @@ def delete_export(
     job_id: JobId, export_id: ExportId, context: RequestContext, caller: Caller
 ) -> None:
     """End it if it runs, and remove its files, in some minutes."""
-    service.delete(context, job_id, export_id, caller)
+    delete_made(context, job_id, export_id, caller, kind=service.KIND)

@@ -6,13 +6,14 @@ from fastapi import Request
 from sqlalchemy import Connection
 
 from api.context import Context
-from api.documents import PageRequest, cursor_of
+from api.documents import PageRequest
 from api.exports.asking import (
     ask,
     cancel_made,
     digest,
     find_made,
     linked_files,
+    list_made,
     made_values,
     result_of,
 )
@@ -29,7 +30,6 @@ from domain.exports import ExportOptions
 from domain.lifecycle import ResultUse
 from domain.prompts import categories
 from domain.view import unknown_classes
-from storage import exports as stored_exports
 from storage.database import database_time
 from storage.exports import Export, NewExport
 from storage.jobs import Job
@@ -37,7 +37,7 @@ from storage.keys import ApiKey
 from storage.slices import item_categories
 from storage.tracing import current_traceparent
 
-_KIND = ResultUse.EXPORT
+KIND = ResultUse.EXPORT
 _MOST_NAMED = 10
 
 
@@ -86,35 +86,23 @@ def get(
     context: Context, job_id: str, export_id: str, caller: ApiKey, *, request: Request
 ) -> ExportDocument:
     with context.database.begin() as connection:
-        job, export = find_made(connection, job_id, export_id, caller, kind=_KIND)
+        job, export = find_made(connection, job_id, export_id, caller, kind=KIND)
         now = database_time(connection)
     files = linked_files(export, ResultLinks(context, job, request=request))
     return _document(export, now).model_copy(update={"files": files})
 
 
 def list_page(context: Context, job_id: str, caller: ApiKey, page: PageRequest) -> ExportPage:
-    before = page.after(str)
     with context.database.begin() as connection:
-        find(connection, job_id, caller)
-        found = stored_exports.list_exports(
-            connection, job_id, before=before[0] if before else None, limit=page.limit + 1
-        )
+        shown, more = list_made(connection, job_id, caller, page, kind=KIND)
         now = database_time(connection)
-    shown = found[: page.limit]
-    more = cursor_of(shown[-1].id) if len(found) > page.limit else None
-    return ExportPage(data=[_document(export, now) for export in shown], next_cursor=more)
+    return ExportPage(data=[_document(made, now) for made in shown], next_cursor=more)
 
 
 def cancel(context: Context, job_id: str, export_id: str, caller: ApiKey) -> ExportDocument:
     with context.database.begin() as connection:
-        canceled = cancel_made(connection, job_id, export_id, caller, kind=_KIND)
+        canceled = cancel_made(connection, job_id, export_id, caller, kind=KIND)
         return _document(canceled, database_time(connection))
-
-
-def delete(context: Context, job_id: str, export_id: str, caller: ApiKey) -> None:
-    with context.database.begin() as connection:
-        find_made(connection, job_id, export_id, caller, kind=_KIND)
-        stored_exports.delete_export(connection, export_id, why="asked")
 
 
 def _document(export: Export, now: datetime) -> ExportDocument:
