@@ -51,7 +51,7 @@ from domain.results import Provenance, iter_images, iter_instances
 from domain.view import View
 from maskmill.sample_scenes import SHAPES, draw_scene
 from storage import object_keys
-from storage.exports import ExportLease
+from storage.export_runs import ExportLease
 from storage.local_store import LocalStore
 from storage.result_files import write_parts
 from workers.export_parts import StoredParts

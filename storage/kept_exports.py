@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, func, literal_column, or_, select, update
 
 from domain.lifecycle import ResultUse
-from storage.exports import COLUMNS, IS_THERE, Export, delete_export, export_of, seconds_from_now
+from storage.export_runs import seconds_from_now
+from storage.exports import COLUMNS, IS_THERE, Export, delete_export, export_of
 from storage.tables import exports
 
 

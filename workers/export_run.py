@@ -30,9 +30,10 @@ from domain.lifecycle import ExportStatus, ResultUse
 from domain.result_manifest import ResultManifest, manifest_pieces, read_frame
 from domain.results import ImageRow, InstanceRow
 from domain.view import View
-from storage import exports, jobs, object_keys, outbox
+from storage import export_runs, exports, jobs, object_keys, outbox
 from storage.database import see_one_moment
-from storage.exports import SAMPLE, Export, ExportLease, Reading
+from storage.export_runs import ExportLease, Reading
+from storage.exports import SAMPLE, Export
 from storage.jobs import Job
 from storage.object_store import ObjectNotFound, ObjectStore, StoreError, StoreUnavailable
 from storage.results_store import results_store
@@ -134,13 +135,13 @@ def run_exports(runtime: Runtime) -> None:
         runtime.exporting.release()
     if ran and not runtime.stopping.is_set():
         with runtime.database.begin() as connection:
-            if exports.exports_wait(connection):
+            if export_runs.exports_wait(connection):
                 outbox.ring(connection, outbox.Tasks.RUN_EXPORTS)
 
 
 def _run_next(runtime: Runtime) -> bool:
     with runtime.database.begin() as connection:
-        claimed = exports.claim_export(
+        claimed = export_runs.claim_export(
             connection, owner=runtime.owner, lease_seconds=runtime.settings.lease_seconds
         )
         job = jobs.find_job(connection, claimed[0].job_id) if claimed else None
@@ -323,13 +324,13 @@ def _beating(run: _Run) -> Iterator[None]:
 
     def renew() -> bool:
         with runtime.metrics.renewing(), runtime.database.begin() as connection:
-            return exports.renew_export(
+            return export_runs.renew_export(
                 connection, run.lease, reading=run.progress.reading, lease_seconds=seconds
             )
 
     def abandon() -> None:
         with runtime.database.begin() as connection:
-            exports.abandon_export(connection, run.lease)
+            export_runs.abandon_export(connection, run.lease)
 
     watch = Watch("export", runtime.settings.stall_seconds, abandon=abandon)
     with heartbeat(renew, lease_seconds=seconds, watch=watch) as beat:
@@ -341,9 +342,9 @@ def _beating(run: _Run) -> Iterator[None]:
 def _stop(run: _Run) -> None:
     """Canceled, unless only this process is in the way."""
     with run.runtime.database.begin() as connection:
-        wanted = exports.is_wanted(connection, run.lease)
+        wanted = export_runs.is_wanted(connection, run.lease)
         if wanted:
-            exports.give_back(connection, run.lease)
+            export_runs.give_back(connection, run.lease)
     if not wanted:
         _end(run, ExportStatus.CANCELED)
     log.info("export.stopped", wanted=wanted)
@@ -364,15 +365,15 @@ def _fail(run: _Run, error: dict[str, Any]) -> None:
 def _put_off(run: _Run, error: dict[str, Any]) -> None:
     log.warning("export.put_off", attempt=run.lease.attempts, **error)
     with run.runtime.database.begin() as connection:
-        exports.note_fault(connection, run.lease, error)
+        export_runs.note_fault(connection, run.lease, error)
 
 
 def _end(run: _Run, status: ExportStatus, **values: Any) -> None:
     with run.runtime.database.begin() as connection:
-        if status is ExportStatus.SUCCEEDED and not exports.is_wanted(connection, run.lease):
+        if status is ExportStatus.SUCCEEDED and not export_runs.is_wanted(connection, run.lease):
             raise Stopped  # canceled since its last file was stored
         try:
-            exports.end_export(
+            export_runs.end_export(
                 connection, run.lease, to=status, reading=run.progress.reading, **values
             )
         except LeaseLost:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from storage import object_keys
-from storage.exports import ExportLease
+from storage.export_runs import ExportLease
 from storage.object_store import OCTET_STREAM, ObjectStore
 
 _CHUNK_BYTES = 2**20

@@ -19,7 +19,7 @@ from domain.lifecycle import Wish
 from domain.planning import FIRST_SLICE_IMAGES, Span, images_per_slice, next_slice
 from domain.prompts import ConceptPrompt, check_text_lengths
 from domain.tokens import token_counter
-from storage import exports, jobs, object_keys, outbox, shards, tracing
+from storage import export_runs, jobs, object_keys, outbox, shards, tracing
 from storage.datasets import local_root
 from storage.jobs import Job
 from storage.shards import OpenSlice, ShardLease
@@ -342,7 +342,7 @@ def _ring_if_last(runtime: Runtime, job_id: str) -> None:
     with runtime.database.begin() as connection:
         if jobs.needs_finishing(connection, job_id):
             outbox.ring(connection, outbox.Tasks.FINISH_JOB, job_id=job_id)
-        if exports.preview_waits(connection, job_id):
+        if export_runs.preview_waits(connection, job_id):
             outbox.ring(connection, outbox.Tasks.RUN_EXPORTS)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import structlog
 from sqlalchemy import Connection
 
-from storage import exports, jobs, outbox, shards, slices, transitions
+from storage import export_runs, jobs, outbox, shards, slices, transitions
 from storage.database import Database
 from storage.jobs import Job
 from storage.object_store import StoreError, StoreUnavailable
@@ -39,7 +39,7 @@ class Sweeper:
             outbox.ring(connection, outbox.Tasks.PLAN_JOB, job_id=job_id)
         for job_id in jobs.jobs_to_finish(connection):
             outbox.ring(connection, outbox.Tasks.FINISH_JOB, job_id=job_id)
-        if exports.exports_wait(connection):
+        if export_runs.exports_wait(connection):
             outbox.ring(connection, outbox.Tasks.RUN_EXPORTS)
 
     def _delete_loose_parts(self) -> None:

@@ -13,8 +13,8 @@ from sqlalchemy import text
 
 from domain.annotations import failure
 from domain.errors import ImageErrorCode
-from storage import exports as stored_exports
-from storage.exports import Reading
+from storage import export_runs
+from storage.export_runs import Reading
 from tests.integration.api.conftest import Api, opened_api, settings_for
 from tests.integration.api.labelled import commit, finish, found, labelled, plan
 from workers.export_run import run_exports
@@ -91,9 +91,9 @@ def test_how_fast_an_export_is_and_how_long_it_takes_is_of_its_present_run(
     path = ask(api, finished_job(api)).headers["location"]
     with worker.database.begin() as connection:
         connection.execute(text("UPDATE exports SET running_at = now() - interval '1 hour'"))
-        claimed = stored_exports.claim_export(connection, owner="w", lease_seconds=60)
+        claimed = export_runs.claim_export(connection, owner="w", lease_seconds=60)
         assert claimed is not None
-        stored_exports.renew_export(connection, claimed[1], reading=reading, lease_seconds=60)
+        export_runs.renew_export(connection, claimed[1], reading=reading, lease_seconds=60)
     long_ago = text("UPDATE exports SET running_at = running_at - interval '100 seconds'")
     with worker.database.begin() as connection:
         connection.execute(long_ago)

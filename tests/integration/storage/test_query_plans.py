@@ -12,6 +12,7 @@ from domain.planning import Span
 from maskmill.embedded.postgres import PostgresServer
 from storage import (
     allowances,
+    export_runs,
     exports,
     jobs,
     kept_exports,
@@ -151,7 +152,7 @@ def ended_job(connection: Connection) -> str:
     return str(connection.execute(query).scalar_one())
 
 
-EXPORT_LEASE = exports.ExportLease("exp_1", 1, 1)
+EXPORT_LEASE = export_runs.ExportLease("exp_1", 1, 1)
 OFTEN: dict[str, tuple[Callable[[Connection], object], set[str]]] = {
     "claim": (
         lambda c: shards.claim_shard(c, owner="w", models=MODELS, lease_seconds=60),
@@ -198,13 +199,13 @@ OFTEN: dict[str, tuple[Callable[[Connection], object], set[str]]] = {
     ),
     "job to clean": (lambda c: retention.job_to_clean(c, days=30), {"ix_jobs_uncleaned"}),
     "claim an export": (
-        lambda c: exports.claim_export(c, owner="w", lease_seconds=60),
+        lambda c: export_runs.claim_export(c, owner="w", lease_seconds=60),
         {"ix_exports_open", "pk_exports"},
     ),
-    "exports that wait": (exports.exports_wait, {"ix_exports_open"}),
+    "exports that wait": (export_runs.exports_wait, {"ix_exports_open"}),
     "renew an export": (
-        lambda c: exports.renew_export(
-            c, EXPORT_LEASE, reading=exports.Reading(), lease_seconds=60
+        lambda c: export_runs.renew_export(
+            c, EXPORT_LEASE, reading=export_runs.Reading(), lease_seconds=60
         ),
         {"pk_exports"},
     ),

@@ -16,7 +16,7 @@ from domain import formats
 from domain.exports import ExportCounts, ExportFormat, ExportOptions, ExportSource, Sink
 from domain.lifecycle import ExportStatus
 from domain.results import InstanceRow
-from storage import exports, object_keys
+from storage import export_runs, exports, object_keys
 from storage.exports import Export, NewExport
 from storage.jobs import Job
 from storage.object_store import ObjectStore, StoreUnavailable
@@ -280,7 +280,7 @@ def test_a_worker_that_is_asked_to_stop_gives_the_export_back_uncounted(
     assert again(null_workplace, export).status is ExportStatus.QUEUED
     null_workplace.runtime.stopping.clear()
     with null_workplace.runtime.database.begin() as connection:
-        claimed = exports.claim_export(connection, owner="next", lease_seconds=60)
+        claimed = export_runs.claim_export(connection, owner="next", lease_seconds=60)
     assert claimed is not None
     assert claimed[1].attempts == 1
 
@@ -408,7 +408,7 @@ def test_keys_take_turns(null_workplace: Workplace, job: Job) -> None:
     order = []
     for _ in range(3):
         with null_workplace.runtime.database.begin() as connection:
-            claimed = exports.claim_export(connection, owner="w", lease_seconds=60)
+            claimed = export_runs.claim_export(connection, owner="w", lease_seconds=60)
         assert claimed is not None
         order.append(claimed[0].id)
     assert order == [mine[0].id, theirs.id, mine[1].id]
