@@ -1,5 +1,6 @@
 import csv
 import io
+from collections.abc import Callable
 from pathlib import PurePosixPath
 
 import pytest
@@ -119,13 +120,28 @@ def test_whatever_images_are_called_no_two_share_a_label_and_none_leaves_the_fol
         assert not PurePosixPath(path).is_absolute()
 
 
-@given(references)
-def test_all_labels_can_lie_on_one_disk(names: list[str]) -> None:
-    labels = [
-        PurePosixPath(label_path(f"images/train/{path}").casefold()) for path in placed(*names)
-    ]
-    folders = {folder for label in labels for folder in label.parents}
-    assert not folders & set(labels)
+def yolo_files(path: str) -> list[str]:
+    """Image and label, as Ultralytics has them."""
+    has_suffix = "." in path.rpartition("/")[2]
+    image = f"images/train/{path if has_suffix else path + '.jpg'}"
+    return [image, label_path(image)]
+
+
+def voc_files(path: str) -> list[str]:
+    stem = path.rpartition(".")[0] if "." in path.rpartition("/")[2] else path
+    return [f"JPEGImages/{path}", f"Annotations/{stem}.xml", f"SegmentationClass/{stem}.png"]
+
+
+@pytest.mark.parametrize("files_of", [yolo_files, voc_files])
+@given(names=references)
+def test_all_images_and_labels_can_lie_on_one_disk(
+    files_of: Callable[[str], list[str]], names: list[str]
+) -> None:
+    paths = ImagePaths(lambda path: files_of(path)[1])
+    placed = [paths.place(shown(index, name)) for index, name in enumerate(names)]
+    files = [PurePosixPath(file.casefold()) for path in placed for file in files_of(path)]
+    assert len(set(files)) == len(files)
+    assert not set(files) & {folder for file in files for folder in file.parents}
 
 
 def test_names_are_remembered_when_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
