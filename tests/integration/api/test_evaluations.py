@@ -197,6 +197,18 @@ def test_an_evaluation_is_canceled_and_deleted(api: Api, worker: Runtime) -> Non
     assert api.as_alice("GET", done["links"]["self"]).status_code == 404
 
 
+def test_an_evaluation_made_again_has_the_same_bytes(api: Api, worker: Runtime) -> None:
+    job_id = finished_job(api)
+    where = uploaded(api, truth())
+    first = made(api, worker, ask(api, job_id, where))
+    api.as_alice("DELETE", first["links"]["self"])
+    again = made(api, worker, ask(api, job_id, where))
+    assert again["id"] != first["id"]
+    sums = [{file["name"]: file["sha256"] for file in one["files"]} for one in (first, again)]
+    assert sums[0] == sums[1]
+    assert set(sums[0]) == {"report.json", "report.html", "maskmill.json"}
+
+
 def test_nobody_else_sees_an_evaluation_or_makes_one(api: Api) -> None:
     job_id = finished_job(api)
     path = ask(api, job_id, uploaded(api, truth())).headers["location"]
