@@ -7,11 +7,11 @@ A result of so many instances is made up: five on each image of 1024x1024, 64 im
 masks those of the demo's scenes. Each row is a process of its own that reads its Parquet parts
 from a folder, checks them, and writes the format as a planner does, files and SHA-256 included;
 what it takes to start is not counted. Seconds are those of CPU, all threads together, since others
-may use the machine; a row also holds those of the clock. `peak` is the most memory it had at any time, with what the
-imports take. The plain way reads everything into lists, decodes and encodes each mask with
-pycocotools and writes one COCO document with `json.dump`; it is left out above `--plain-up-to`,
-where it does not fit into memory. Rows of earlier runs that this one does not measure again are
-kept. Needs Linux.
+may use the machine; a row also has those of the clock. `peak` is the most memory it had at any
+time, with what the imports take. The plain way reads everything into lists, decodes and encodes
+each mask with pycocotools and writes one COCO document with `json.dump`; it is left out above
+`--plain-up-to`, where it does not fit into memory. Rows of earlier runs that this one does not
+measure again are kept. Needs Linux.
 """
 
 import argparse

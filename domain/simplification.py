@@ -63,25 +63,27 @@ class _Lines:
         points down."""
         return np.bincount(self.ring, _cross(self.starts, self.ends), rings)
 
-    def nestings(self, which: np.ndarray) -> np.ndarray:
-        """All pairs of a ring and another one that it lies in, each as a number: the first one's
-        times the count of rings, plus the other's. `which` says for each ring if it is looked at.
+    def nestings(self, group: np.ndarray) -> np.ndarray:
+        """All pairs of a ring and another one of its group that it lies in, each as a number: the
+        first one's times the count of rings, plus the other's.
 
         As rings touch at corners only, the middle of a ring's first line decides: it lies in those
         that have an odd number of lines to its left.
         """
-        (some,) = which[self.ring].nonzero()
-        firsts = some[_firsts(self.ring[some])]
-        rows = (self.starts[firsts, 1] + self.ends[firsts, 1]) // 2
+        (some,) = (np.bincount(group)[group] > 1)[self.ring].nonzero()
+        first = _firsts(self.ring[some])
+        firsts = some[first]
+        top = group[self.ring[some]] * (1 + self.starts[:, 1].max())  # groups below each other
+        rows = (self.starts[firsts, 1] + self.ends[firsts, 1]) // 2 + top[first]
         by_row = rows.argsort()
-        low, high = np.sort([self.starts[some, 1], self.ends[some, 1]], axis=0)
+        low, high = np.sort([self.starts[some, 1], self.ends[some, 1]], axis=0) + top
         batches = (
             1 + np.subtract(*np.searchsorted(rows[by_row], (high, low))).sum() // _PAIRS_AT_ONCE
         )
         found = [np.empty(0, np.int64)]
         for part in np.array_split(by_row, batches):
             line, place = spread(*np.searchsorted(rows[part], (low, high)))
-            found.append(self._on_the_left(firsts[part[place]], some[line], len(which)))
+            found.append(self._on_the_left(firsts[part[place]], some[line], len(group)))
         return np.concatenate(found)
 
     def _on_the_left(self, own: np.ndarray, other: np.ndarray, rings: int) -> np.ndarray:
@@ -117,7 +119,7 @@ class _Chords:
 class _Kept:
     """All corners, ring by ring, and their places before rings were turned so that the first of
     each is kept. `pasts` are the places past each ring, `areas` and `nestings` those of the exact
-    rings, `has_others` is whether a ring's group has other rings. `limit`: the tolerance, squared.
+    rings, `group` is that of each ring. `limit`: the tolerance, squared.
     """
 
     corners: np.ndarray
@@ -127,7 +129,7 @@ class _Kept:
     pasts: np.ndarray
     areas: np.ndarray
     nestings: np.ndarray
-    has_others: np.ndarray
+    group: np.ndarray
     limit: float
 
     @classmethod
@@ -141,7 +143,6 @@ class _Kept:
         is_kept = _is_among(corners, ring, simple)
         places = _turned(ring, starts, is_kept)
         edges = _Lines.between(corners[places], ring)
-        has_others = np.bincount(group)[group] > 1
         return cls(
             edges.starts,
             ring,
@@ -149,8 +150,8 @@ class _Kept:
             is_kept[places],
             pasts,
             edges.areas(len(group)),
-            edges.nestings(has_others),
-            has_others,
+            edges.nestings(group),
+            group,
             tolerance * tolerance,
         )
 
@@ -202,7 +203,7 @@ class _Kept:
         areas = lines.areas(len(rings))
         spoiled: np.ndarray = 2 * areas * np.sign(self.areas) <= np.abs(self.areas)
         before = self.nestings[rings[self.nestings // len(rings)]]
-        changed = np.setxor1d(before, lines.nestings(self.has_others))
+        changed = np.setxor1d(before, lines.nestings(self.group))
         spoiled[changed // len(rings)] = spoiled[changed % len(rings)] = True
         return spoiled
 

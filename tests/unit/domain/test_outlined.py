@@ -24,7 +24,7 @@ def shown(images: Sequence[Sequence[np.ndarray]]) -> list[ShownImage]:
 
 def instance(mask: np.ndarray) -> ShownInstance:
     rle, _ = encoded(mask)
-    return ShownInstance(0, 0, 0, 0.5, tight_box(mask), int(mask.sum()), rle)
+    return ShownInstance(0, 0, 0, 0.5, tight_box(mask), int(mask.sum()), rle, 0.5)
 
 
 def corners(parts: Sequence[Outline]) -> Corners:
