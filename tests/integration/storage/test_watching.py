@@ -7,7 +7,8 @@ from sqlalchemy import text
 from domain.ids import new_id
 from storage import outbox
 from storage.database import Database
-from storage.exports import NewExport, claim_export, create_export
+from storage.export_runs import claim_export
+from storage.exports import NewExport, create_export
 from storage.watching import STATEMENTS, ModelQueue, Watched, watched
 from tests.integration.storage.rows import add_job, add_key, add_planned_job, claimed, expire_leases
 
