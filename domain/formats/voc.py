@@ -103,7 +103,7 @@ def _paint(image: ShownImage, pictures: Sequence[tuple[np.ndarray, Sequence[int]
 
 
 def _png(pixels: np.ndarray) -> bytes:
-    """The two of an image take three quarters of its time: 2 ms a megapixel. zlib's other
+    """The two of an image take most of its time, 2 ms a megapixel each. zlib's other
     strategies take as long or twice as long, for more bytes."""
     picture = Image.fromarray(pixels)
     if pixels.dtype == np.uint8:
