@@ -12,6 +12,8 @@ from fastapi.concurrency import run_in_threadpool
 
 from api import metrics, operations, problems
 from api.auth import caller
+from api.console.pages import router as console_pages
+from api.console.routes import router as console
 from api.context import Context
 from api.datasets.routes import router as datasets
 from api.evaluations.routes import router as evaluations
@@ -51,12 +53,13 @@ _WATCHED_SECONDS = 5.0  # /metrics takes none either
 _COUNTED_SECONDS = 1.0  # nor does /readiness
 _BODY_SECONDS = 60.0
 _STRANGERS = 4  # of the largest bodies may be on their way before their keys are known
-_EVERYWHERE = problems.declared(401, 422, 429, 503)
+_EVERYWHERE = problems.declared(401, 403, 422, 429, 503)
 _KEYED = (
     *(jobs, previews, events, webhooks, results, exports, evaluations),
     *(datasets, keys, models, lint),
 )
 _SINGLE_IMAGES = (segment, clearing, workflows)
+_UNKEYED = (downloads, *_SINGLE_IMAGES, console, console_pages, operations.router, metrics.router)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -73,7 +76,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.context = _context(settings)
     for router in _KEYED:
         app.include_router(router, dependencies=[Depends(caller)], responses=_EVERYWHERE)
-    for router in (downloads, *_SINGLE_IMAGES, operations.router, metrics.router):
+    for router in _UNKEYED:
         app.include_router(router)
     _add_middleware(app, settings)
     problems.install_problem_handlers(app)

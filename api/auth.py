@@ -1,4 +1,5 @@
-"""Who is calling: `Authorization: Bearer mm_...` on every route under /v1."""
+"""Who is calling: `Authorization: Bearer mm_...`, else the console's session, on every route under
+/v1."""
 
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.context import Context
 from api.problems import ApiProblem
+from api.sessions import COOKIE, find_session, key_of_session, session_cookie
 from storage.database import Database
 from storage.keys import ApiKey, find_key
 
@@ -27,7 +29,9 @@ class KeyFirst(APIRoute):
         async def answer_caller(request: Request) -> Response:
             credentials = await _bearer(request)
             context: Context = request.app.state.context
-            request.state.caller, limit = await run_in_threadpool(_admit, context, credentials)
+            request.state.caller, limit = await run_in_threadpool(
+                _admit, context, credentials, request
+            )
             response = await answer(request)
             response.headers.update(limit)
             return response
@@ -36,31 +40,59 @@ class KeyFirst(APIRoute):
 
 
 def _admit(
-    context: Context, credentials: HTTPAuthorizationCredentials | None
+    context: Context, credentials: HTTPAuthorizationCredentials | None, request: Request
 ) -> tuple[ApiKey, dict[str, str]]:
     """The caller, and what to tell it of its limit."""
-    key = _find_caller(context.database, credentials)
+    if credentials is not None:
+        key = _key_of(context.database, credentials)
+    else:
+        key = _signed_in(context, request)
     return key, context.request_limit.take(key.id)
 
 
-def _find_caller(database: Database, credentials: HTTPAuthorizationCredentials | None) -> ApiKey:
-    if credentials is None:
-        detail = "Send your API key: Authorization: Bearer mm_..."
-        raise ApiProblem(401, "missing_key", detail, headers=_CHALLENGE)
+def _key_of(database: Database, credentials: HTTPAuthorizationCredentials) -> ApiKey:
     with database.begin() as connection:
         key = find_key(connection, credentials.credentials)
     if key is None:
-        raise ApiProblem(
-            401, "invalid_key", "This API key is unknown or revoked.", headers=_CHALLENGE
-        )
+        raise invalid_key()
     return key
+
+
+def _signed_in(context: Context, request: Request) -> ApiKey:
+    if COOKIE not in request.cookies:
+        detail = "Send your API key: Authorization: Bearer mm_..."
+        raise ApiProblem(401, "missing_key", detail, headers=_CHALLENGE)
+    session = find_session(request, secret=context.settings.signing_secret.get_secret_value())
+    key = key_of_session(context.database, session) if session else None
+    if session is None or key is None:
+        raise no_session()
+    if not session.allows(request):
+        raise csrf_token_missing()
+    return key
+
+
+def invalid_key() -> ApiProblem:
+    detail = "This API key is unknown or revoked."
+    return ApiProblem(401, "invalid_key", detail, headers=_CHALLENGE)
+
+
+def no_session() -> ApiProblem:
+    detail = "There is no session, or it has ended; sign in again."
+    return ApiProblem(401, "no_session", detail, headers=_CHALLENGE)
+
+
+def csrf_token_missing() -> ApiProblem:
+    detail = "With a session, send the header X-CSRF-Token that belongs to it."
+    return ApiProblem(403, "csrf_token_missing", detail)
 
 
 def caller(
     request: Request,
     _credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    _cookie: Annotated[str | None, Depends(session_cookie)],
 ) -> ApiKey:
-    """Whom `KeyFirst` found; the unused dependency declares the key in the OpenAPI schema."""
+    """Whom `KeyFirst` found; the unused dependencies declare key and cookie in the OpenAPI
+    schema."""
     key: ApiKey = request.state.caller
     return key
 

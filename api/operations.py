@@ -3,10 +3,11 @@
 from typing import Annotated
 
 import structlog
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from api.checks import Check, check_broker, check_database, check_store
+from api.console.pages import page, wants_page
 from api.context import RequestContext
 from domain.version import code_version
 from storage.database import Database
@@ -46,8 +47,16 @@ class Readiness(BaseModel):
     checks: Annotated[list[CheckDocument], Field(description="All that this service needs")]
 
 
-@router.get("/")
-def hello() -> Hello:
+@router.get(
+    "/",
+    response_model=Hello,
+    responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}},
+)
+def hello(request: Request, response: Response) -> Hello | Response:
+    """Where things are; for browsers, the console."""
+    if wants_page(request):
+        return page(request)
+    response.headers["Vary"] = "Accept"
     links = {
         "documentation": "/docs",
         "openapi": "/openapi.json",

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http_metrics import HttpMetrics
 from api.problems import problem_response
+from api.sessions import CSRF_HEADER
 from storage.tracing import Span, span
 
 HEADER = "x-request-id"
@@ -135,7 +136,8 @@ class _Body:
 
 
 def _is_stranger(scope: Scope) -> bool:
-    has_header = "authorization" in Headers(scope=scope)
+    headers = Headers(scope=scope)
+    has_header = "authorization" in headers or CSRF_HEADER in headers
     return not has_header and b"api_key=" not in scope["query_string"]
 
 

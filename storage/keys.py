@@ -61,6 +61,13 @@ def find_key(connection: Connection, secret: str) -> ApiKey | None:
     return ApiKey(*row) if row else None
 
 
+def find_key_by_id(connection: Connection, key_id: str) -> ApiKey | None:
+    """The key with this id, unless it was revoked."""
+    query = select(*_COLUMNS).where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
+    row = connection.execute(query).one_or_none()
+    return ApiKey(*row) if row else None
+
+
 def list_keys(connection: Connection, *, after: str, limit: int) -> list[ApiKey]:
     query = select(*_COLUMNS).where(api_keys.c.id > after).order_by(api_keys.c.id).limit(limit)
     return [ApiKey(*row) for row in connection.execute(query)]

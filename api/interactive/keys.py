@@ -1,4 +1,5 @@
-"""Who is calling: `?api_key=`, else `Authorization: Bearer`, else `api_key` in a JSON body.
+"""Who is calling: `?api_key=`, else `Authorization: Bearer`, else the console's session with its
+token, else `api_key` in a JSON body.
 
 The highest of these that is there decides: a bad key there is not made good by another below.
 Clients put the key into the body by default, so a body may have to be read to know its sender.
@@ -11,7 +12,9 @@ from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import APIKeyQuery, HTTPBearer
 
-from api.interactive.refusals import Stranger
+from api.context import Context
+from api.interactive.refusals import Refused, Stranger
+from api.sessions import COOKIE, CSRF_HEADER, find_session, key_of_session, session_cookie
 from storage.database import Database
 from storage.keys import ApiKey, find_key
 
@@ -22,8 +25,16 @@ _BAD_KEY = "Unauthorized api_key. This key is not authorized for serverless infe
 
 
 async def find_caller(request: Request, *, is_needed: bool) -> ApiKey | None:
-    """Asks the database each time, so that a revoked key ends at once. Raises `Stranger`."""
-    secret = await _sent_key(request)
+    """Asks the database each time, so that a revoked key ends at once. Raises `Stranger`, and
+    `Refused` for a session whose token is missing."""
+    secret = _plain_key(request)
+    has_cookie = COOKIE in request.cookies
+    if secret is None and has_cookie and CSRF_HEADER in request.headers:
+        return await run_in_threadpool(_signed_in, request)
+    if secret is None:
+        secret = await _body_key(request)
+    if secret is None and has_cookie:
+        raise _without_token()
     if secret is None:
         if is_needed:
             raise Stranger(_NO_KEY)
@@ -35,13 +46,27 @@ async def find_caller(request: Request, *, is_needed: bool) -> ApiKey | None:
     return caller
 
 
-async def _sent_key(request: Request) -> Any:
+def _plain_key(request: Request) -> str | None:
+    """In the address or the header."""
     if "api_key" in request.query_params:
         return request.query_params["api_key"]
     scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return credentials.strip()
-    return await _body_key(request)
+    return credentials.strip() if scheme.lower() == "bearer" else None
+
+
+def _signed_in(request: Request) -> ApiKey:
+    context: Context = request.app.state.context
+    session = find_session(request, secret=context.settings.signing_secret.get_secret_value())
+    caller = key_of_session(context.database, session) if session else None
+    if session is None or caller is None:
+        raise Stranger("There is no session, or it has ended; sign in again.")
+    if not session.allows(request):
+        raise _without_token()
+    return caller
+
+
+def _without_token() -> Refused:
+    return Refused(403, "With a session, send the header X-CSRF-Token that belongs to it.")
 
 
 async def _body_key(request: Request) -> Any:
@@ -66,6 +91,7 @@ def _caller(
     request: Request,
     _in_query: Annotated[str | None, Depends(_query)],
     _in_header: Annotated[Any, Depends(_bearer)],
+    _in_cookie: Annotated[str | None, Depends(session_cookie)],
 ) -> ApiKey:
     """Whom the route found; the unused dependencies declare the key in the OpenAPI schema."""
     caller: ApiKey = request.state.caller

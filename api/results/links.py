@@ -4,11 +4,6 @@ An object store signs its own where it can. For a folder store the API serves th
 token that names the file and its expiry and carries an HMAC-SHA256 over both.
 """
 
-import base64
-import binascii
-import hashlib
-import hmac
-import json
 import time
 from dataclasses import dataclass
 
@@ -16,9 +11,12 @@ from fastapi import Request
 
 from api.context import Context
 from api.problems import ApiProblem
+from api.signed import signed, verified
 from storage.jobs import Job
 from storage.object_store import ObjectStore
 from storage.results_store import results_store
+
+_PURPOSE = "download"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,36 +50,15 @@ class ResultLinks:
 
 def sign(name: ResultFileName, expires_at: int, *, secret: str) -> str:
     """`expires_at` in seconds since 1970."""
-    payload = json.dumps([name.job_id, name.key, expires_at]).encode()
-    return f"{_encode(payload)}.{_encode(_mac(payload, secret))}"
+    return signed([name.job_id, name.key, expires_at], purpose=_PURPOSE, secret=secret)
 
 
 def verify(token: str, *, secret: str) -> ResultFileName:
     """The file a token opens; a problem (403) for a forged or expired one."""
-    payload, _, mac = token.partition(".")
-    try:
-        content, given = _decode(payload), _decode(mac)
-    except (binascii.Error, ValueError) as error:
-        raise _refused() from error
-    if not hmac.compare_digest(_mac(content, secret), given):
-        raise _refused()
-    job_id, key, expires_at = json.loads(content)
+    values = verified(token, purpose=_PURPOSE, secret=secret)
+    if values is None:
+        raise ApiProblem(403, "link_invalid", "This is not a link of this service.")
+    job_id, key, expires_at = values
     if expires_at < time.time():
         raise ApiProblem(403, "link_expired", "This link has expired; ask for the results again.")
     return ResultFileName(job_id, key)
-
-
-def _mac(payload: bytes, secret: str) -> bytes:
-    return hmac.digest(secret.encode(), b"maskmill download\n" + payload, hashlib.sha256)
-
-
-def _refused() -> ApiProblem:
-    return ApiProblem(403, "link_invalid", "This is not a link of this service.")
-
-
-def _encode(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")
-
-
-def _decode(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

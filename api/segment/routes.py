@@ -32,10 +32,10 @@ router = APIRouter(
     route_class=SingleImageRoute,
     strict_content_type=False,
     dependencies=[Depends(_ignored)],
-    responses=declared(400, 401, 404, 405, 413, 422, 500, 503),
+    responses=declared(400, 401, 403, 404, 405, 413, 422, 500, 503),
 )
 clearing = APIRouter(
-    tags=["single images"], route_class=OpenRoute, responses=declared(401, 405, 413, 500, 503)
+    tags=["single images"], route_class=OpenRoute, responses=declared(401, 403, 405, 413, 500, 503)
 )
 _BINARY: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/octet-stream": {"schema": {"type": "string"}}}}

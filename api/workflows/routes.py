@@ -20,7 +20,7 @@ router = APIRouter(
     tags=["single images"],
     route_class=SingleImageRoute,
     strict_content_type=False,
-    responses={**declared(401, 405, 413, 422, 500, 503), **_REFUSED},
+    responses={**declared(401, 403, 405, 413, 422, 500, 503), **_REFUSED},
 )
 
 
