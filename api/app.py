@@ -36,6 +36,7 @@ from api.results.routes import downloads
 from api.results.routes import router as results
 from api.segment.routes import clearing
 from api.segment.routes import router as segment
+from api.swagger import router as docs
 from api.webhooks.routes import router as webhooks
 from api.workflows.routes import router as workflows
 from domain.version import code_version
@@ -59,7 +60,8 @@ _KEYED = (
     *(datasets, keys, models, lint),
 )
 _SINGLE_IMAGES = (segment, clearing, workflows)
-_UNKEYED = (downloads, *_SINGLE_IMAGES, console, console_pages, operations.router, metrics.router)
+_OPERATIONS = (operations.router, metrics.router)
+_UNKEYED = (downloads, *_SINGLE_IMAGES, console, console_pages, docs, *_OPERATIONS)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -72,6 +74,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=code_version(),
         summary="Instance masks for images and whole datasets from prompts you can name.",
         lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.context = _context(settings)
     for router in _KEYED:

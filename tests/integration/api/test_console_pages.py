@@ -94,3 +94,14 @@ def test_nothing_but_these_files_is_served(api: Api, path: str) -> None:
 
 def test_the_headers_are_those_that_were_agreed() -> None:
     assert HEADERS["Content-Security-Policy"] == POLICY
+
+
+def test_what_the_documentation_runs_from_elsewhere_is_known_by_its_digest(api: Api) -> None:
+    """A script of another origin's could use the session of whoever reads it."""
+    shown = api.client.get("/docs")
+    foreign = re.findall(r'<(?:script|link)[^>]*(?:src|href)="https?:[^>]*>', shown.text)
+    assert len(foreign) == 2
+    for tag in foreign:
+        assert re.search(r"/swagger-ui-dist@\d+\.\d+\.\d+/", tag), tag
+        assert re.search(r'integrity="sha384-[A-Za-z0-9+/]{64}" crossorigin="anonymous"', tag), tag
+    assert api.client.get("/redoc").status_code == 404
