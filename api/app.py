@@ -22,6 +22,9 @@ from api.events.routes import router as events
 from api.events.service import read_events, read_progress
 from api.exports.routes import router as exports
 from api.http_metrics import HttpMetrics
+from api.images.pictures import Pictures
+from api.images.ranking import Rankings
+from api.images.routes import router as job_images
 from api.interactive.images import ImageLoader
 from api.interactive.paths import SingleImageDoor, SingleImagePaths
 from api.jobs.routes import router as jobs
@@ -37,6 +40,7 @@ from api.results.routes import router as results
 from api.segment.routes import clearing
 from api.segment.routes import router as segment
 from api.swagger import router as docs
+from api.turns import Turns
 from api.webhooks.routes import router as webhooks
 from api.workflows.routes import router as workflows
 from domain.version import code_version
@@ -44,6 +48,7 @@ from storage.database import Database
 from storage.lane import FrontLane
 from storage.logs import configure_logging
 from storage.object_store import open_store
+from storage.pictures import ImageFiles
 from storage.settings import Settings, load_settings
 from storage.sources import Sources
 from storage.tracing import configure_tracing, stop_tracing
@@ -53,10 +58,11 @@ _CHECKED_SECONDS = 2.0  # /readyz takes no key, and its checks write to the stor
 _WATCHED_SECONDS = 5.0  # /metrics takes none either
 _COUNTED_SECONDS = 1.0  # nor does /readiness
 _BODY_SECONDS = 60.0
+_RANK_SECONDS = 60.0  # what a sorted list of images may take: 100,000 of them may have to be read
 _STRANGERS = 4  # of the largest bodies may be on their way before their keys are known
 _EVERYWHERE = problems.declared(401, 403, 422, 429, 503)
 _KEYED = (
-    *(jobs, previews, events, webhooks, results, exports, evaluations),
+    *(jobs, previews, events, webhooks, results, job_images, exports, evaluations),
     *(datasets, keys, models, lint),
 )
 _SINGLE_IMAGES = (segment, clearing, workflows)
@@ -114,11 +120,13 @@ def _context(settings: Settings) -> Context:
     database = Database(settings.database_url.get_secret_value())
     store = open_store(settings.object_store, settings=settings)
     lane = FrontLane(settings)
+    sources = Sources.from_settings(settings)
+    files = ImageFiles(database, objects=store, sources=sources)
     return Context(
         settings=settings,
         database=database,
         store=store,
-        sources=Sources.from_settings(settings),
+        sources=sources,
         checks=Recent(
             partial(run_in_threadpool, operations.checked, settings, database, store),
             seconds=_CHECKED_SECONDS,
@@ -133,6 +141,9 @@ def _context(settings: Settings) -> Context:
         ),
         lane=lane,
         images=ImageLoader(settings),
+        pictures=Pictures(files, settings),
+        rankings=Rankings(),
+        rank_turns=Turns("rank", threads=2, places=16, per_key=4, seconds=_RANK_SECONDS),
         hub=Hub(
             read_events=partial(read_events, database),
             read_progress=partial(read_progress, database),
@@ -150,6 +161,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await context.hub.stop()
     await context.lane.stop()
     context.images.close()
+    context.pictures.close()
+    context.rank_turns.close()
     context.sources.close()
     context.request_limit.close()
     context.database.dispose()

@@ -15,9 +15,10 @@ def etag_of(*parts: bytes | str) -> str:
     return f'"{digest.hexdigest()[:32]}"'
 
 
-def has_it(request: Request, etag: str) -> bool:
+def known_etags(request: Request) -> frozenset[str]:
+    """Of what the browser has."""
     given = request.headers.get("if-none-match", "")
-    return etag in {tag.strip().removeprefix("W/") for tag in given.split(",")}
+    return frozenset(tag.strip().removeprefix("W/") for tag in given.split(","))
 
 
 def not_modified(etag: str, headers: Mapping[str, str]) -> Response:

@@ -9,9 +9,12 @@ from fastapi import Depends, Request
 from api.checks import Check
 from api.events.hub import Hub
 from api.http_metrics import HttpMetrics
+from api.images.pictures import Pictures
+from api.images.ranking import Rankings
 from api.interactive.images import ImageLoader
 from api.recent import Recent
 from api.request_limit import RequestLimit
+from api.turns import Turns
 from storage.database import Database
 from storage.lane import FrontLane
 from storage.object_store import ObjectStore
@@ -33,6 +36,9 @@ class Context:
     request_limit: RequestLimit
     lane: FrontLane
     images: ImageLoader
+    pictures: Pictures
+    rankings: Rankings
+    rank_turns: Turns
     hub: Hub
     server_id: str  # of this process
 

@@ -1,5 +1,5 @@
-"""/docs: Swagger UI. It lies elsewhere and runs on this origin, where a script could use the session
-of whoever has signed in: so it is one version, known by its digest, and no other runs."""
+"""/docs: Swagger UI. It lies elsewhere and runs on this origin, where a script could use the
+session of whoever has signed in: so it is one version, known by its digest, and no other runs."""
 
 from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_swagger_ui_html

@@ -24,6 +24,10 @@ _COLOURS: tuple[Colour, ...] = (
 # Named one by one: Pillow's reader of EPS would start Ghostscript.
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
 _MAX_PIXELS = 2**27  # that are decoded: 400 MB; of a large JPEG it is a part
+_SCALABLE = {"L", "LA", "RGB", "RGBA", "CMYK"}  # modes of whose pixels there is a mean
+# 4 are the image's and 4 a copy's; decoders have as many more: libjpeg keeps all coefficients of a
+# progressive file, whatever part of it is wanted. Other modes are copied before they get smaller.
+_BYTES_PER_PIXEL, _BYTES_PER_ODD_PIXEL = 16, 28
 _TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF 6.0, section 15
 _GREY = (96, 100, 110)  # of an image that cannot be had
 _TINT = 0.45  # how much of a mask's colour covers the image
@@ -56,6 +60,11 @@ def overlay(content: bytes | None, masks: Sequence[ColouredMask], *, longest_sid
     picture = draw_over(content, masks, longest_side=longest_side)
     if picture is None:
         picture = Image.new("RGB", (longest_side, longest_side), _GREY)
+    return to_jpeg(picture)
+
+
+def to_jpeg(picture: Image.Image) -> bytes:
+    """Nothing goes along of what the file said beside its pixels."""
     out = BytesIO()
     picture.save(out, "JPEG", quality=_QUALITY)
     return out.getvalue()
@@ -77,14 +86,35 @@ def draw_over(
     return picture
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a file says of itself, before anything is decoded. `decoding_bytes` is the memory that
+    `read_picture` takes for it at most."""
+
+    longest_side: int
+    decoding_bytes: int
+
+
+def claim_of(content: bytes) -> Claim | None:
+    """None for what is no image."""
+    try:
+        with Image.open(BytesIO(content), formats=_FORMATS) as image:
+            per_pixel = _BYTES_PER_PIXEL if image.mode in _SCALABLE else _BYTES_PER_ODD_PIXEL
+            return Claim(max(image.size), _pixels(image) * per_pixel)
+    except Exception:  # Pillow's plugins raise anything
+        return None
+
+
 def read_picture(content: bytes, *, longest_side: int) -> Image.Image | None:
     """RGB, upright, resized so that its longer side has that many pixels. None for what cannot be
     read, or is too large: a picture illustrates, and is no reason to fail."""
     try:
         with Image.open(BytesIO(content), formats=_FORMATS) as image:
             image.draft("RGB", (2 * longest_side, 2 * longest_side))  # JPEG: no more than is shown
-            if not _is_small_enough(image):
+            if _pixels(image) > _MAX_PIXELS:
                 return None
+            if image.mode in _SCALABLE:  # all that follows makes copies
+                image.thumbnail((2 * longest_side, 2 * longest_side), Image.Resampling.BOX)
             oriented = _to_rgb(ImageOps.exif_transpose(image))
     except Exception:  # Pillow's plugins raise anything
         return None
@@ -92,13 +122,14 @@ def read_picture(content: bytes, *, longest_side: int) -> Image.Image | None:
     return oriented.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
-def _is_small_enough(image: Image.Image) -> bool:
-    """Pillow's own limit is gone where the engine runs, and knows nothing of a TIFF's tiles."""
+def _pixels(image: Image.Image) -> int:
+    """That are decoded. Pillow's own limit is gone where the engine runs, and knows nothing of a
+    TIFF's tiles."""
     pixels = image.width * image.height
     if isinstance(image, TiffImageFile):
         tags = image.tag_v2
         pixels = max(pixels, tags.get(_TILE_WIDTH, 0) * tags.get(_TILE_LENGTH, 0))
-    return pixels <= _MAX_PIXELS
+    return pixels
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Any, BinaryIO, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from domain.annotations import Rle
@@ -161,6 +162,24 @@ def iter_images(part: Part) -> Iterator[ImageRow]:
     """The rows of an images part, in image order."""
     batches = _batches(part, IMAGE_SCHEMA)
     return (_to_image_row(columns) for batch in batches for columns in batch.to_pylist())
+
+
+def instances_among(part: Part, image_indexes: Iterable[int]) -> Iterator[InstanceRow]:
+    """Those of some images, as `iter_instances` gives all."""
+    wanted = pa.array(sorted(image_indexes), pa.int64())
+    for batch in _batches(part, INSTANCE_SCHEMA):
+        is_wanted = pc.is_in(batch.column("image_index"), value_set=wanted)
+        yield from _instance_rows(batch.filter(is_wanted))
+
+
+def score_ranges(part: Part) -> dict[int, tuple[float, float]]:
+    """The lowest and the highest score of each image that has instances."""
+    table = pq.read_table(_open(part), columns=["image_index", "score"])
+    ranges = table.group_by("image_index").aggregate([("score", "min"), ("score", "max")])
+    columns = [ranges[name].combine_chunks() for name in ("score_min", "score_max")]
+    lows, highs = (_values(_shortest(column)) for column in columns)
+    numbers = _values(ranges["image_index"].combine_chunks())
+    return dict(zip(numbers, zip(lows, highs, strict=True), strict=True))
 
 
 def iter_instances(part: Part) -> Iterator[InstanceRow]:

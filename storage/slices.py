@@ -45,6 +45,28 @@ def committed_slices(
     return [Slice(*row) for row in connection.execute(query)]
 
 
+def slices_from(
+    connection: Connection, job_id: str, image_index: int, *, before: int = 2**62, limit: int
+) -> list[Slice]:
+    """Committed slices in image order: from the one that holds an image, or the next one, up to
+    those that begin at image `before`."""
+    first = (
+        select(func.max(slices.c.first_image_index))
+        .where(slices.c.job_id == job_id, SLICE_IS_COMMITTED)
+        .where(slices.c.first_image_index <= image_index)
+        .scalar_subquery()
+    )
+    query = (
+        select(*_COLUMNS)
+        .where(slices.c.job_id == job_id, SLICE_IS_COMMITTED)
+        .where(slices.c.first_image_index >= func.coalesce(first, 0))
+        .where(slices.c.first_image_index < before)
+        .order_by(slices.c.first_image_index)
+        .limit(limit)
+    )
+    return [Slice(*row) for row in connection.execute(query)]
+
+
 def slices_with_failures(
     connection: Connection, job_id: str, *, from_index: int, limit: int
 ) -> list[Slice]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 
-from api.conditional import etag_of, has_it, not_modified
+from api.conditional import etag_of, known_etags, not_modified
 from api.problems import not_found
 
 router = APIRouter()
@@ -69,6 +69,6 @@ def static_file(path: str, request: Request) -> Response:
 def _answer(request: Request, file: Path, headers: dict[str, str]) -> Response:
     body = file.read_bytes()
     etag = etag_of(body)
-    if has_it(request, etag):
+    if etag in known_etags(request):
         return not_modified(etag, headers)
     return Response(body, media_type=_TYPES[file.suffix], headers={**headers, "ETag": etag})

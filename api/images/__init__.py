@@ -1,0 +1,1 @@
+"""A job's images to look at: lists with what was found in them, and pictures."""
