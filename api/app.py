@@ -40,6 +40,8 @@ from api.results.routes import router as results
 from api.segment.routes import clearing
 from api.segment.routes import router as segment
 from api.swagger import router as docs
+from api.system.routes import router as system
+from api.timings.routes import router as timings
 from api.turns import Turns
 from api.webhooks.routes import router as webhooks
 from api.workflows.routes import router as workflows
@@ -63,7 +65,7 @@ _STRANGERS = 4  # of the largest bodies may be on their way before their keys ar
 _EVERYWHERE = problems.declared(401, 403, 422, 429, 503)
 _KEYED = (
     *(jobs, previews, events, webhooks, results, job_images, exports, evaluations),
-    *(datasets, keys, models, lint),
+    *(timings, datasets, keys, models, system, lint),
 )
 _SINGLE_IMAGES = (segment, clearing, workflows)
 _OPERATIONS = (operations.router, metrics.router)

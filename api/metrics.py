@@ -22,7 +22,7 @@ from domain.lifecycle import OPEN_JOB
 from storage.database import Database
 from storage.lane import FrontLane, LaneError
 from storage.settings import Settings
-from storage.watching import ModelQueue, Waiting, Watched, watched
+from storage.watching import ModelQueue, Waiting, Watched, of_all_models, watched
 
 router = APIRouter(tags=["operations"])
 log = structlog.get_logger("api")
@@ -70,7 +70,7 @@ class ServiceMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         yield _gauge("database_up", "Whether the database answers.", self.state is not None)
         if self.state is not None:
-            yield from _queue_metrics(_of_all_models(self.state, self.settings.models))
+            yield from _queue_metrics(of_all_models(self.state, self.settings.models))
             yield from _job_metrics(self.state)
             yield from _delivery_metrics(self.state)
         free = store_disk(self.settings).free_bytes
@@ -80,12 +80,6 @@ class ServiceMetrics(Collector):
         )
         if self.counts is not None:
             yield from _lane_metrics(self.counts)
-
-
-def _of_all_models(state: Watched, models: Iterable[str]) -> list[ModelQueue]:
-    """Also of those that nobody asks anything of: their series must not come and go."""
-    found = {queue.model: queue for queue in state.queues}
-    return list({**{model: ModelQueue(model) for model in models}, **found}.values())
 
 
 def _queue_metrics(queues: Iterable[ModelQueue]) -> Iterator[Metric]:

@@ -1,6 +1,7 @@
 """What the workers publish of the networks they have loaded, so that the API needs no torch."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -15,6 +16,7 @@ class PublishedModel:
     limits: ModelLimits
     tokenizer_json: str
     weights_sha256: str
+    published_at: datetime | None = None  # told by the database
 
 
 def publish_model(connection: Connection, model: PublishedModel) -> None:
@@ -35,4 +37,6 @@ def find_model(connection: Connection, name: str) -> PublishedModel | None:
     if row is None:
         return None
     limits = ModelLimits(row.text_tokens, row.queries, row.image_size)
-    return PublishedModel(row.name, limits, row.tokenizer_json, row.weights_sha256)
+    return PublishedModel(
+        row.name, limits, row.tokenizer_json, row.weights_sha256, row.published_at
+    )

@@ -1,6 +1,7 @@
 """How the service stands, for its metrics: a few reads along the indexes of what is open."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -33,7 +34,7 @@ class Waiting:
 class Watched:
     """`jobs`: the open ones by status. `unplanned` have no planner yet; `retrying_deliveries` have
     failed before and will be tried again. `waiting_exports` are made by nobody now; the age of
-    `running_exports` is that of their present run."""
+    `running_exports` is that of their present run. `busy_workers` hold a shard, by model."""
 
     queues: tuple[ModelQueue, ...]
     jobs: dict[str, int]
@@ -44,6 +45,7 @@ class Watched:
     retrying_deliveries: int
     waiting_exports: Waiting
     running_exports: Waiting
+    busy_workers: dict[str, int] = field(default_factory=dict)
 
 
 def watched(connection: Connection) -> Watched:
@@ -61,7 +63,14 @@ def watched(connection: Connection) -> Watched:
         retrying_deliveries=connection.execute(_RETRYING_DELIVERIES).scalar_one(),
         waiting_exports=Waiting(*connection.execute(_WAITING_EXPORTS).one()),
         running_exports=Waiting(*connection.execute(_RUNNING_EXPORTS).one()),
+        busy_workers={row.model: row.workers for row in connection.execute(_BUSY_WORKERS)},
     )
+
+
+def of_all_models(state: Watched, models: Iterable[str]) -> list[ModelQueue]:
+    """Also of those that nobody asks anything of: their series must not come and go."""
+    found = {queue.model: queue for queue in state.queues}
+    return list({**{model: ModelQueue(model) for model in models}, **found}.values())
 
 
 def _age(moment: str) -> str:
@@ -132,6 +141,14 @@ _RUNNING_EXPORTS = text(f"""
       FROM exports WHERE status IN ('queued', 'running') AND lease_expires_at >= now()
 """)  # noqa: S608
 
+_BUSY_WORKERS = text("""
+    SELECT j.model, count(DISTINCT s.lease_owner) AS workers
+      FROM jobs j JOIN shards s ON s.job_id = j.id
+     WHERE j.status IN ('queued', 'planning', 'running')
+       AND s.status = 'running' AND s.lease_expires_at >= now()
+     GROUP BY j.model
+""")
+
 STATEMENTS: dict[str, Any] = {
     "queues": _QUEUES,
     "jobs": _JOBS,
@@ -139,5 +156,6 @@ STATEMENTS: dict[str, Any] = {
     "due deliveries": _DUE_DELIVERIES,
     "retrying deliveries": _RETRYING_DELIVERIES,
     "waiting exports": _WAITING_EXPORTS,
+    "busy workers": _BUSY_WORKERS,
     "running exports": _RUNNING_EXPORTS,
 }

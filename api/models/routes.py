@@ -17,11 +17,12 @@ def list_models(context: RequestContext, _caller: Caller) -> ModelList:
     with context.database.begin() as connection:
         published = {name: find_model(connection, name) for name in names}
     return ModelList(
-        data=[
-            ModelDocument(name=name, is_default=name == names[0], limits=_limits(published[name]))
-            for name in names
-        ]
+        data=[document(name, published[name], is_default=name == names[0]) for name in names]
     )
+
+
+def document(name: str, model: PublishedModel | None, *, is_default: bool) -> ModelDocument:
+    return ModelDocument(name=name, is_default=is_default, limits=_limits(model))
 
 
 def _limits(model: PublishedModel | None) -> ModelLimitsDocument | None:
