@@ -7,7 +7,8 @@ from operator import attrgetter
 
 from api.context import Context
 from api.documents import PageRequest, cursor_of
-from api.images.ranking import MAX_SLICES, SORTED_IMAGES, Ranked
+from api.images import ranking
+from api.images.ranking import Ranked
 from api.images.schemas import JobAnnotation, JobImage, JobImagePage, Sort
 from api.jobs.service import find
 from api.results.schemas import CocoCategory, CocoRle, ImageError
@@ -59,7 +60,9 @@ def by_rank(
     after = page.after(float, int)
     with context.database.begin() as connection:
         job = find(connection, job_id, caller)
-        parts = slices_from(connection, job_id, 0, before=SORTED_IMAGES, limit=MAX_SLICES)
+        parts = slices_from(
+            connection, job_id, 0, before=ranking.SORTED_IMAGES, limit=ranking.MAX_SLICES
+        )
         names = categories(job.parsed_prompts(), item_categories(connection, job_id))
     store = results_store(job, settings=context.settings)
     shown = _Shown(store, names, with_annotations, _ANNOTATION_BYTES)

@@ -60,6 +60,8 @@ class Rankings:
         figures = self._figures(job_id, parts, store, with_scores=sort in _SCORES)
         rows = np.concatenate([np.empty(0, _FIGURES), *figures])
         owners = np.repeat(np.arange(len(parts)), [len(part) for part in figures])
+        is_first = rows["image_index"] < SORTED_IMAGES
+        rows, owners = rows[is_first], owners[is_first]
         values, numbers = _values(rows, sort), rows["image_index"]
         order = np.lexsort((numbers, values))
         if after is not None:

@@ -147,9 +147,10 @@ def test_a_sorted_list_grows_with_the_job(api: Api, job_id: str) -> None:
 def test_only_the_first_images_are_sorted_and_the_answer_says_so(
     api: Api, job_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "SORTED_IMAGES", 3)
-    page = images(api, job_id, sort="most")
-    assert (numbers(page), page["sorted_of"]) == ([0, 2, 1], 3)
+    for first, order in ((3, [0, 2, 1]), (4, [0, 3, 2, 1])):  # the second slice has 3 and 4
+        monkeypatch.setattr(ranking, "SORTED_IMAGES", first)
+        page = images(api, job_id, sort="most")
+        assert (numbers(page), page["sorted_of"]) == (order, first)
 
 
 def test_parts_are_read_once_and_forgotten_when_there_are_many(

@@ -197,6 +197,14 @@ OFTEN: dict[str, tuple[Callable[[Connection], object], set[str]]] = {
         lambda c: slices.slice_of_image(c, ended_job(c), 1_000_000),
         {"ix_slices_images"},
     ),
+    "slices from an image on": (
+        lambda c: slices.slices_from(c, ended_job(c), 1_000_000, before=1_100_000, limit=100),
+        {"ix_slices_images"},
+    ),
+    "shard of an image": (
+        lambda c: shards.shard_of_image(c, ended_job(c), 1_000_000),
+        {"pk_shards"},
+    ),
     "job to clean": (lambda c: retention.job_to_clean(c, days=30), {"ix_jobs_uncleaned"}),
     "claim an export": (
         lambda c: export_runs.claim_export(c, owner="w", lease_seconds=60),

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageFilter
 
 from domain import overlays
-from domain.overlays import ColouredMask, class_colour, draw_over, overlay, read_picture
+from domain.overlays import (
+    Claim,
+    ColouredMask,
+    claim_of,
+    class_colour,
+    draw_over,
+    overlay,
+    read_picture,
+)
 from tests.unit.domain.any_masks import encoded, masks
 
 # pycocotools 2.0.11 has not followed numpy 2 here
@@ -111,3 +119,14 @@ def test_tiles_that_dwarf_their_tiff_are_not_decoded(monkeypatch: pytest.MonkeyP
 
 def test_classes_have_colours_of_their_own() -> None:
     assert len({class_colour(number) for number in range(60)}) == 60
+
+
+def test_what_a_file_claims_is_known_before_it_is_decoded() -> None:
+    for mode, per_pixel in (("RGB", 16), ("L", 16), ("P", 28), ("I;16", 28)):
+        claim = claim_of(file_of(Image.new(mode, (100, 40))))
+        assert claim == Claim(100, 100 * 40 * per_pixel), mode
+    cut = file_of(Image.new("RGB", (900, 700)))[:60]
+    assert claim_of(cut) == Claim(900, 900 * 700 * 16)
+    assert claim_of(tiled_tiff(1008)).decoding_bytes >= 1008 * 1008 * 16
+    for content in (b"", b"no image", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"):
+        assert claim_of(content) is None

@@ -15,10 +15,12 @@ from domain.prompts import ConceptPrompt, MaskPrompt
 from domain.results import (
     Provenance,
     above_threshold,
+    instances_among,
     instances_of,
     iter_images,
     iter_instances,
     read_provenance,
+    score_ranges,
 )
 from storage.result_files import write_parts
 from tests.unit.domain.result_rows import JOB_PROMPTS, PROVENANCE, Slice, failed, two_slices
@@ -50,6 +52,16 @@ def test_rows_are_in_image_order_whatever_the_order_of_the_outcomes() -> None:
     annotations, images = write(rows[::-1])
     assert [row.image_index for row in iter_images(images)] == [0, 1, 2, 3]
     assert [row.image_index for row in iter_instances(annotations)] == [0, 0, 0, 3]
+
+
+def test_instances_and_scores_of_some_images_are_those_among_all() -> None:
+    annotations, _ = write([row for part in two_slices() for row in part])
+    all_ = list(iter_instances(annotations))
+    assert list(instances_among(annotations, [0, 1, 3])) == all_
+    assert list(instances_among(annotations, {3})) == all_[3:]
+    assert list(instances_among(annotations, [])) == []
+    assert score_ranges(annotations) == {0: (0.3, 0.9), 3: (all_[3].score, all_[3].score)}
+    assert score_ranges(write([failed(7)])[0]) == {}
 
 
 def test_a_failed_image_keeps_its_code_and_message() -> None:
