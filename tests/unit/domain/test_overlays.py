@@ -125,6 +125,7 @@ def test_what_a_file_claims_is_known_before_it_is_decoded() -> None:
     for mode, per_pixel in (("RGB", 16), ("L", 16), ("P", 28), ("I;16", 28)):
         claim = claim_of(file_of(Image.new(mode, (100, 40))))
         assert claim == Claim(100, 100 * 40 * per_pixel), mode
+    assert claim_of(file_of(Image.new("RGB", (10, 9)), "WEBP")) == Claim(10, 10 * 9 * 28)
     cut = file_of(Image.new("RGB", (900, 700)))[:60]
     assert claim_of(cut) == Claim(900, 900 * 700 * 16)
     assert claim_of(tiled_tiff(1008)).decoding_bytes >= 1008 * 1008 * 16
