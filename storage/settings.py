@@ -25,7 +25,8 @@ class Settings(BaseSettings):
         description="Where the service keeps its objects: s3://bucket/prefix, or file:///folder"
     )
     signing_secret: SecretStr = Field(
-        description="Signs download links of a folder store; the secrets of webhooks come from it"
+        description="Signs download links of a folder store and sessions of the console; the "
+        "secrets of webhooks come from it"
     )
     s3_endpoint_url: str | None = Field(
         None,
