@@ -29,6 +29,7 @@ _HUNGRY = {"JPEG2000", "WEBP"}  # formats whose decoders keep more than the imag
 # Measured with 36 million pixels: at most 9 and 19, and a progressive JPEG takes 6 for all of its
 # pixels whatever part of them is wanted.
 _BYTES_PER_PIXEL, _BYTES_PER_ODD_PIXEL = 16, 28
+_MOST_DECODING_BYTES = 3 * 2**30  # 200 million pixels of most formats
 _TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF 6.0, section 15
 _GREY = (96, 100, 110)  # of an image that cannot be had
 _TINT = 0.45  # how much of a mask's colour covers the image
@@ -100,9 +101,7 @@ def claim_of(content: bytes) -> Claim | None:
     """None for what is no image."""
     try:
         with Image.open(BytesIO(content), formats=_FORMATS) as image:
-            is_odd = image.mode not in _SCALABLE or image.format in _HUNGRY
-            per_pixel = _BYTES_PER_ODD_PIXEL if is_odd else _BYTES_PER_PIXEL
-            return Claim(max(image.size), _pixels(image) * per_pixel)
+            return Claim(max(image.size), _decoding_bytes(image))
     except Exception:  # Pillow's plugins raise anything
         return None
 
@@ -112,6 +111,8 @@ def read_picture(content: bytes, *, longest_side: int) -> Image.Image | None:
     read, or is too large: a picture illustrates, and is no reason to fail."""
     try:
         with Image.open(BytesIO(content), formats=_FORMATS) as image:
+            if _decoding_bytes(image) > _MOST_DECODING_BYTES:
+                return None
             image.draft("RGB", (2 * longest_side, 2 * longest_side))  # JPEG: no more than is shown
             if _pixels(image) > _MAX_PIXELS:
                 return None
@@ -122,6 +123,11 @@ def read_picture(content: bytes, *, longest_side: int) -> Image.Image | None:
         return None
     size = _fit(*oriented.size, longest_side)
     return oriented.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def _decoding_bytes(image: Image.Image) -> int:
+    is_odd = image.mode not in _SCALABLE or image.format in _HUNGRY
+    return _pixels(image) * (_BYTES_PER_ODD_PIXEL if is_odd else _BYTES_PER_PIXEL)
 
 
 def _pixels(image: Image.Image) -> int:

@@ -14,7 +14,7 @@ from storage.jobs import Job
 from storage.truths import opened_truth, truth_place, truth_sha256
 from workers.export_sink import StoreSink
 from workers.failed_rows import failed_rows
-from workers.pictures import Pictures
+from workers.pictures import image_reader
 from workers.reports.evaluation import draw_compared, evaluation_page
 from workers.runtime import Runtime
 
@@ -43,9 +43,9 @@ def write_evaluation(
     )
     with sink.file("report.json") as out:
         out.write(report.model_dump_json(indent=2).encode() + b"\n")
-    files = Pictures(runtime, job)
+    read = image_reader(runtime, job)
     worst = worst_compared(source, truth, report, note=note)
-    pictures = draw_compared(worst, lambda image: files.read(image.image_index))
+    pictures = draw_compared(worst, lambda image: read(image.image_index))
     with sink.file("report.html") as out:
         out.write(evaluation_page(report, pictures).encode())
     return report.model_dump(mode="json")

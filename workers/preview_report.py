@@ -16,7 +16,7 @@ from storage.models import find_model
 from storage.slices import timed_slices
 from workers.export_sink import StoreSink
 from workers.failed_rows import failed_rows
-from workers.pictures import Pictures
+from workers.pictures import image_reader
 from workers.planning_sources import describe_source
 from workers.reports.preview import FailedImage, draw_pictures, preview_page
 from workers.runtime import Runtime
@@ -47,10 +47,8 @@ def write_preview(
     report = _report(runtime, job, _Noted(source, note), failed)
     with sink.file("report.json") as out:
         out.write(report.model_dump_json(indent=2).encode() + b"\n")
-    files = Pictures(runtime, job)
-    pictures = draw_pictures(
-        _Noted(source, note), report, lambda image: files.read(image.image_index)
-    )
+    read = image_reader(runtime, job)
+    pictures = draw_pictures(_Noted(source, note), report, lambda image: read(image.image_index))
     with sink.file("report.html") as out:
         page = preview_page(
             report, list(pictures), source=_source(runtime, job), failed=list(map(_shown, failed))
