@@ -15,7 +15,7 @@ from storage.object_keys import dataset_file
 from storage.object_store import ObjectNotFound, ObjectStore
 from storage.sources import Sources
 
-MAX_TRUTH_BYTES = 512 * 2**20  # it is held in memory, where it takes some times as much
+MAX_TRUTH_BYTES = 512 * 2**20  # its masks are held in memory: 3 bytes for each of these at most
 _CHUNK_BYTES = 2**20
 
 

@@ -67,6 +67,6 @@ def _truth(
         if truth_sha256(file, note=note) != sha256:
             raise InvalidRequest("truth_changed", "the truth has changed since it was named")
         try:
-            return read_truth(file, classes=source.info.classes, mapping=options.mapping)
+            return read_truth(file, classes=source.info.classes, mapping=options.mapping, note=note)
         except BadTruth as error:
             raise InvalidRequest("bad_truth", str(error)) from error

@@ -5,7 +5,8 @@ categories.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, BinaryIO, TypeVar
@@ -14,11 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from domain.annotations import Rle
 from domain.documents import MAX_IMAGE_REFERENCE
+from domain.evaluation.json_lists import json_lists
 from domain.evaluation.truth_masks import BadMask, mask_of
 
 NO_MAPPING: Mapping[str, str | None] = MappingProxyType({})
 
 _MAX_PIXELS = 2**31  # pycocotools counts in 32 bits
+_NOT_COCO = "not COCO instance annotations: "
 
 
 class BadTruth(ValueError):
@@ -93,13 +96,8 @@ class _Annotation(_Part):
         )
 
 
-class _Document(_Part):
-    images: list[_Image]
-    annotations: list[_Annotation]
-    categories: list[_Category]
-
-
 _Known = TypeVar("_Known", _Category, _Image)
+_PartT = TypeVar("_PartT", bound=_Part)
 
 
 def read_truth(
@@ -107,18 +105,23 @@ def read_truth(
     *,
     classes: Sequence[str],
     mapping: Mapping[str, str | None] = NO_MAPPING,
+    note: Callable[[], None] = lambda: None,
 ) -> Truth:
     """A category is the class that `mapping` says, else the one of its name, else the only one
-    whose name differs in nothing but capital letters. Raise BadTruth."""
-    document = _parsed(file.read())
-    categories = _by_id(document.categories, "categories")
-    names = list(dict.fromkeys(category.name for category in document.categories))
+    whose name differs in nothing but capital letters. Raise BadTruth.
+
+    Reads the file twice, since annotations may come before what they speak of; `note` is called
+    for each MB of it.
+    """
+    listed = _listed(file, note)
+    images, categories = _by_id(listed.images, "images"), _by_id(listed.categories, "categories")
+    names = list(dict.fromkeys(category.name for category in listed.categories))
     fitting = _fitting(names, classes=classes, mapping=mapping)
-    instances, passed_over = _instances(document, categories, fitting)
+    instances, passed_over = _instances(_annotations(file, note), images, categories, fitting)
     return Truth(
         images=tuple(
             TruthImage(image.file_name, image.width, image.height, tuple(instances[image.id]))
-            for image in document.images
+            for image in listed.images
         ),
         matched={name: classes[number] for name, number in fitting.items()},
         left_out=tuple(name for name in names if name in mapping and mapping[name] is None),
@@ -128,15 +131,58 @@ def read_truth(
     )
 
 
-def _parsed(content: bytes) -> _Document:
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    images: list[_Image]
+    categories: list[_Category]
+
+
+def _listed(file: BinaryIO, note: Callable[[], None]) -> _Listed:
+    images, categories = list[_Image](), list[_Category]()
+    missing = {"images", "categories", "annotations"}
+    with _readable():
+        for name, entries in _lists(file, note):
+            missing.discard(name)
+            if name == "images":
+                images += _parts(_Image, name, entries)
+            elif name == "categories":
+                categories += _parts(_Category, name, entries)
+    if missing:
+        raise BadTruth(f"{_NOT_COCO}{min(missing)}: there is no such list")
+    _check_images(images)
+    return _Listed(images, categories)
+
+
+def _annotations(file: BinaryIO, note: Callable[[], None]) -> Iterator[_Annotation]:
+    with _readable():
+        for name, entries in _lists(file, note):
+            if name == "annotations":
+                yield from _parts(_Annotation, name, entries)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
     try:
-        document = _Document.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = "".join(f"{part}: " for part in [".".join(map(str, first["loc"]))] if part)
-        raise BadTruth(f"not COCO instance annotations: {place}{first['msg']}") from None
-    _check_images(document.images)
-    return document
+        yield
+    except BadTruth:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise BadTruth(f"{_NOT_COCO}{error}") from None
+
+
+def _lists(file: BinaryIO, note: Callable[[], None]) -> Iterator[tuple[str, Iterator[Any]]]:
+    file.seek(0)
+    return json_lists(file, note=note)
+
+
+def _parts(kind: type[_PartT], name: str, entries: Iterator[Any]) -> Iterator[_PartT]:
+    for number, entry in enumerate(entries):
+        try:
+            yield kind.model_validate(entry)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(map(str, (name, number, *first["loc"])))
+            raise BadTruth(f"{_NOT_COCO}{place}: {first['msg']}") from None
 
 
 def _check_images(images: Sequence[_Image]) -> None:
@@ -189,15 +235,15 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _instances(
-    document: _Document,
+    annotations: Iterable[_Annotation],
+    images: Mapping[Identifier, _Image],
     categories: Mapping[Identifier, _Category],
     fitting: Mapping[str, int],
 ) -> tuple[dict[Identifier, list[TruthInstance]], Counter[str]]:
     """By image; and how many annotations of each category are passed over."""
-    images = _by_id(document.images, "images")
     instances: dict[Identifier, list[TruthInstance]] = {number: [] for number in images}
     passed_over: Counter[str] = Counter()
-    for annotation in _taken_out(document.annotations):
+    for annotation in annotations:
         image, category = images.get(annotation.image_id), categories.get(annotation.category_id)
         if image is None:
             raise BadTruth(f"{annotation} is of image {annotation.image_id!r}, which is not listed")
@@ -210,13 +256,6 @@ def _instances(
         else:
             passed_over[category.name] += 1
     return instances, passed_over
-
-
-def _taken_out(annotations: list[_Annotation]) -> Iterator[_Annotation]:
-    """In their order. Polygons and run lengths need not all be in memory at the same time."""
-    annotations.reverse()
-    while annotations:
-        yield annotations.pop()
 
 
 def _instance(annotation: _Annotation, image: _Image, class_id: int) -> TruthInstance:

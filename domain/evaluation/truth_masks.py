@@ -12,8 +12,10 @@ from domain.rle import compress, run_lengths
 
 Size = tuple[int, int]  # height, width
 
+_LONGEST_OUTLINE = 2**22  # pixels: 400 MB while it is drawn
+
 # Characters of 5 bits, of which those from P on are followed by another: lengths below 2**34.
-_COMPRESSED = re.compile(rb"(?:[P-o]{0,6}[0-O])+")
+_COMPRESSED = re.compile(r"(?:[P-o]{0,6}[0-O])+")
 
 
 class BadMask(ValueError):
@@ -35,10 +37,14 @@ def _from_polygons(polygons: Sequence[Any], size: Size) -> tuple[Rle, int]:
     """As pycocotools draws them, together. It takes memory along the outline before it cuts off
     what lies outside of the image."""
     height, width = size
+    outline = 0.0
     for polygon in polygons:
         points = _points(polygon)
+        outline += np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()
         if (np.abs(points - (width / 2, height / 2)) > (1.5 * width, 1.5 * height)).any():
             raise BadMask("has a polygon far outside of its image")
+    if outline > _LONGEST_OUTLINE:
+        raise BadMask(f"has an outline of more than {_LONGEST_OUTLINE:,} pixels")
     drawn = coco.merge(coco.frPyObjects(list(polygons), height, width))
     return _canonical(run_lengths(drawn["counts"]), size)
 
@@ -77,10 +83,9 @@ def _numbers(values: Any, *, kinds: str) -> np.ndarray | None:
 
 
 def _decompressed(counts: str) -> np.ndarray:
-    encoded = counts.encode()
-    if not _COMPRESSED.fullmatch(encoded):
+    if not _COMPRESSED.fullmatch(counts):
         raise BadMask("has compressed run lengths that cannot be read")
-    return run_lengths(encoded)
+    return run_lengths(counts.encode())
 
 
 def _canonical(lengths: np.ndarray, size: Size) -> tuple[Rle, int]:

@@ -1,4 +1,5 @@
 import copy
+import itertools
 import json
 import re
 from io import BytesIO
@@ -135,6 +136,7 @@ def test_masks_of_categories_that_fit_no_class_are_not_looked_at() -> None:
         ({"segmentation": [[1, 2, 3, 4, 5, "6"]]}, "not a list of x, y, x, y"),
         ({"segmentation": [TRIANGLE, [[1, 2], [3, 4], [5, 6]]]}, "not a list of x, y, x, y"),
         ({"segmentation": [[1, 2, 3, 4, 5, 1e9]]}, "a polygon far outside of its image"),
+        ({"segmentation": [[0, 0, 29, 19] * 100_000]}, "an outline of more than 4,194,304 pixels"),
         ({"segmentation": "mask.png"}, "neither polygons nor run lengths"),
         ({"segmentation": {"size": [30, 20], "counts": [600]}}, "size [30, 20], but its image is"),
         ({"segmentation": {"size": [20, 30], "counts": [1, 2]}}, "do not fill the 600 pixels"),
@@ -144,6 +146,7 @@ def test_masks_of_categories_that_fit_no_class_are_not_looked_at() -> None:
         ({"segmentation": {"size": [20, 30], "counts": [2**70]}}, "neither text nor a list"),
         ({"segmentation": {"size": [20, 30]}}, "neither text nor a list"),
         ({"segmentation": {"size": [20, 30], "counts": "é"}}, "cannot be read"),
+        ({"segmentation": {"size": [20, 30], "counts": "\ud800"}}, "cannot be read"),
         ({"segmentation": {"size": [20, 30], "counts": "oooooooooo0"}}, "cannot be read"),
         ({"segmentation": {"size": [20, 30], "counts": "o"}}, "cannot be read"),
         ({"segmentation": {"size": [20, 30], "counts": ""}}, "cannot be read"),
@@ -192,11 +195,45 @@ def test_a_bad_document_is_told(part: str, entries: Any, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"null", b'{"images": []}', b"\xff\xfe", b"[" * 100_000]
+    "content",
+    [
+        *(b"", b"{", b"[]", b"null", b'{"images": []}', b"\xff\xfe", b"[" * 100_000),
+        b'{"images": ' + b"[" * 100_000,
+        b'{"images": [' + b"9" * 5000 + b"]}",
+        b'{"images": ["' + b"a" * 40_000_000,
+        json.dumps(document()).encode() + b"{",
+        json.dumps(document()).encode() + b"\xc3",
+        json.dumps(document()).encode()[:-1] + b",}",
+    ],
 )
 def test_what_is_not_coco_is_refused(content: bytes) -> None:
     with pytest.raises(BadTruth, match="not COCO instance annotations: "):
         read_truth(BytesIO(content), classes=CLASSES)
+
+
+def test_the_order_of_lists_and_what_else_is_there_do_not_matter() -> None:
+    entry = document()
+    others = {"info": {"images": [1]}, "licenses": [[], {}, 5, "]"], "version": 12, "none": None}
+    expected = read(entry, CLASSES)
+    for names in itertools.permutations(entry):
+        assert read({**{name: entry[name] for name in names}, **others}, CLASSES) == expected
+        assert read({**others, **{name: entry[name] for name in names}}, CLASSES) == expected
+
+
+def test_a_large_truth_is_read_by_the_megabyte_and_says_that_it_goes_on() -> None:
+    """Of three megabytes, twice; no entry is lost where a megabyte ends."""
+    entry = document()
+    name, count = "ü" * 500, 3000
+    size = {"width": 30, "height": 20}
+    entry["images"] = [{"id": n, "file_name": f"{n} {name}", **size} for n in range(count)]
+    annotation = entry["annotations"][0]
+    entry["annotations"] = [annotation | {"image_id": n} for n in range(count)]
+    content = json.dumps(entry, ensure_ascii=False).encode()
+    noted: list[None] = []
+    truth = read_truth(BytesIO(content), classes=CLASSES, note=lambda: noted.append(None))
+    assert len(noted) >= 2 * (len(content) // 2**20)
+    assert [image.name for image in truth.images] == [f"{n} {name}" for n in range(count)]
+    assert all(len(image.instances) == 1 for image in truth.images)
 
 
 def test_results_of_pycocotools_are_no_truth() -> None:
