@@ -21,6 +21,9 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("held_at", sa.DateTime(timezone=True)))
     op.add_column("jobs", sa.Column("sample_images", sa.Integer()))
     op.add_column("jobs", sa.Column("sample_shards", sa.Integer()))
+    # All that was read had its shards; since then what is read and what is planned may differ.
+    read = "jsonb_build_object('read', plan_cursor -> 'images')"
+    op.execute(f"UPDATE jobs SET plan_cursor = plan_cursor || {read}")  # noqa: S608
     kind = sa.Column("kind", sa.Text(), server_default=sa.text("'export'"), nullable=False)
     op.add_column("exports", kind)
     op.drop_index("ix_exports_job_id_id", table_name="exports")
@@ -34,5 +37,8 @@ def downgrade() -> None:
     op.drop_index("ix_exports_job_id_kind_id", table_name="exports")
     op.create_index("ix_exports_job_id_id", "exports", ["job_id", "id"])
     op.drop_column("exports", "kind")
+    op.execute(
+        "UPDATE jobs SET plan_cursor = plan_cursor - '{read,sample_token,source_images}'::text[]"
+    )
     for name in ("sample_shards", "sample_images", "held_at"):
         op.drop_column("jobs", name)

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from sqlalchemy import text
 
 from domain.documents import ItemDocument, NewItem
 from domain.errors import LeaseLost
 from domain.lifecycle import JobStatus
 from domain.planning import MAX_SHARD_IMAGES
+from migrations.__main__ import configuration
 from storage import object_keys, outbox, shards
 from storage.jobs import Job, JobLease, request_cancel
 from storage.local_store import LocalStore
@@ -267,3 +269,19 @@ def test_listing_holds_one_page_at_a_time(crowded_bucket: S3Bucket) -> None:
     finally:
         events.unregister("before-call.s3.ListObjectsV2", count)
     assert len(pages) == 2
+
+
+def test_planning_goes_on_after_an_upgrade_where_it_was(
+    null_workplace: Workplace, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cursors of 0003 did not say how many images were read: as many as were planned."""
+    job = null_workplace.submit(null_source(600))
+    with monkeypatch.context() as patch:
+        patch.setattr(planning_run, "TURN_SECONDS", 0.0)
+        planning_run.plan_job(null_workplace.runtime, job.id)
+    command.downgrade(configuration(database_url), "0003")
+    command.upgrade(configuration(database_url), "head")
+    assert null_workplace.run(job).status is JobStatus.SUCCEEDED
+    assert [row.image for row in null_workplace.images(job)] == [
+        f"{number:09d}.jpg" for number in range(600)
+    ]
