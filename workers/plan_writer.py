@@ -112,9 +112,21 @@ def list_of(items: Sequence[NewItem], *, first_index: int) -> bytes:
 
 
 def put_list(runtime: Runtime, key: str, body: bytes) -> None:
-    try:
+    with _own_store():
         runtime.objects.put(key, body)
-    except StoreError as error:  # the service's own store: the user's source is not to blame
+
+
+def get_list(runtime: Runtime, key: str) -> bytes:
+    with _own_store():
+        return runtime.objects.get(key)
+
+
+@contextmanager
+def _own_store() -> Iterator[None]:
+    """The user's source is not to blame for the service's own store."""
+    try:
+        yield
+    except StoreError as error:
         raise StoreUnavailable(f"the service's own store: {error}") from error
 
 

@@ -16,7 +16,7 @@ from storage.jobs import Job, JobLease
 from storage.shards import NewShard
 from workers.expiring_links import earliest_end
 from workers.heartbeat import Heartbeat
-from workers.plan_writer import list_of, put_list
+from workers.plan_writer import get_list, list_of, put_list
 from workers.planning_sources import Cursor, PlanningSource
 from workers.runtime import Runtime
 
@@ -34,18 +34,19 @@ def draw_sample(
     lists: Lists,
     turn_seconds: float,
 ) -> Cursor | None:
-    """Read on for a turn. At the source's end the sample is put on record, its lease given up, and
-    None returned; else the cursor from which another turn goes on."""
+    """Read on for a turn, from its first image on. At the source's end the sample is put on record,
+    its lease given up, and None returned; else the cursor from which another turn goes on."""
     assert job.sample_images is not None
     cursor = Cursor(**(job.plan_cursor or {}))
     kept = [] if cursor.sample_token is None else _stored(runtime, job.id, cursor.sample_token)
     sampler = Sampler(job.sample_images, seed=job.id, kept=((item.index, item) for item in kept))
-    ends = time.monotonic() + turn_seconds
+    ends = None
     for item in source.items(cursor):
         sampler.offer(item.index, item)
         cursor = replace(cursor, read=item.index + 1, after=item.image)
         if beat.over.is_set() or runtime.stopping.is_set():
             raise LeaseLost(job.id)
+        ends = ends or time.monotonic() + turn_seconds
         if time.monotonic() >= ends:
             _store(runtime, lease, sampler.chosen())
             return replace(cursor, sample_token=lease.token)
@@ -61,7 +62,7 @@ def _store(runtime: Runtime, lease: JobLease, items: Sequence[NewItem]) -> None:
 
 
 def _stored(runtime: Runtime, job_id: str, token: int) -> list[NewItem]:
-    body = runtime.objects.get(object_keys.sample_list(job_id, token=token))
+    body = get_list(runtime, object_keys.sample_list(job_id, token=token))
     found = (ItemDocument.model_validate_json(line) for line in body.splitlines())
     return [NewItem(f.index, f.image, f.uri, f.custom_id, f.prompts) for f in found]
 

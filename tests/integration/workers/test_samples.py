@@ -1,20 +1,28 @@
 """Jobs on hold: a sample is labelled, and the rest when the job is promoted, each image once."""
 
 import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from domain.documents import NewItem
 from domain.lifecycle import JobStatus
+from domain.sampling import Sampler
 from maskmill.sample_scenes import draw_scene
-from storage import holds, jobs, object_keys
+from storage import holds, jobs, object_keys, outbox, shards
 from storage.jobs import Job
+from storage.local_store import LocalStore
+from storage.object_store import ObjectForbidden
 from tests.integration.workers.conftest import Workplace
 from tests.integration.workers.test_null_runs import null_source
 from tests.integration.workers.test_planning import Died, dies_at, listed
 from workers import finish_run, planning_run, sampling_run, shard_run
-from workers.planning_sources import Cursor
+from workers.planning_sources import Cursor, PlanningSource
 
 SCENES = 12
 PROMPTS = ({"text": "red circle"}, {"text": "star"})
@@ -151,20 +159,77 @@ def test_a_long_source_is_sampled_in_turns_with_the_same_outcome(
     assert samplers[0] == samplers[1]
 
 
-@pytest.mark.parametrize("call", [1, 2])
+@pytest.mark.parametrize(
+    ("place", "name", "call"),
+    [
+        *((sampling_run, "put_list", call) for call in (1, 2, 3)),
+        (shards, "add_shards", 1),
+        (holds, "note_sample", 1),
+        (outbox, "ring", 2),
+    ],
+)
 def test_a_planner_that_dies_while_it_draws_is_followed_by_one_that_draws_the_same(
-    null_workplace: Workplace, monkeypatch: pytest.MonkeyPatch, call: int
+    null_workplace: Workplace, monkeypatch: pytest.MonkeyPatch, place: Any, name: str, call: int
 ) -> None:
     job = null_workplace.submit(null_source(1000), hold=True)
+    sampler = Sampler[int](300, seed=job.id)
+    for number in range(1000):
+        sampler.offer(number, number)
     ask(null_workplace, job, images=300)
     with monkeypatch.context() as patch, pytest.raises(Died):
-        patch.setattr(holds, "note_sample", dies_at(1, holds.note_sample, Died()))
+        patch.setattr(place, name, dies_at(call, getattr(place, name), Died()))
         planning_run.plan_job(null_workplace.runtime, job.id)
     assert listed(null_workplace, job) == []
     null_workplace.expire_leases()
     planning_run.plan_job(null_workplace.runtime, job.id)
-    assert len(listed(null_workplace, job)) == 300
+    sampled = [item.image for item in listed(null_workplace, job)]
+    assert sampled == [f"{number:09d}.jpg" for number in sampler.chosen()]
     assert null_workplace.again(job).sample_shards == 2
+    promote(null_workplace, job)
+    assert null_workplace.run(job).status is JobStatus.SUCCEEDED
+    names = sorted(row.image for row in null_workplace.images(job))
+    assert names == [f"{number:09d}.jpg" for number in range(1000)]
+
+
+def test_a_sample_that_the_services_store_does_not_give_is_no_fault_of_the_source(
+    workplace: Workplace, scenes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = workplace.submit_folder(scenes, hold=True)
+    ask(workplace, job, images=5)
+    workplace.run(job)
+    promote(workplace, job)
+    with monkeypatch.context() as patch:
+        refused = ObjectForbidden("no longer these credentials")
+        patch.setattr(LocalStore, "get", dies_at(1, LocalStore.get, refused))
+        planning_run.plan_job(workplace.runtime, job.id)
+    assert workplace.again(job).error is None
+    workplace.expire_leases()
+    assert workplace.run(job).status is JobStatus.SUCCEEDED
+    assert len(workplace.images(job)) == SCENES
+
+
+def test_a_turn_begins_with_the_first_image_that_it_reads(
+    null_workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A manifest is read again up to there, and that may take longer than a turn."""
+    job = null_workplace.submit(null_source(200), hold=True)
+    ask(null_workplace, job, images=20)
+    real = planning_run.open_source
+
+    @contextmanager
+    def slow(*arguments: Any, **options: Any) -> Iterator[PlanningSource]:
+        with real(*arguments, **options) as source:
+
+            def items(cursor: Cursor) -> Iterator[NewItem]:
+                time.sleep(0.5)
+                yield from source.items(cursor)
+
+            yield replace(source, items=items)
+
+    monkeypatch.setattr(planning_run, "open_source", slow)
+    monkeypatch.setattr(planning_run, "TURN_SECONDS", 0.4)
+    planning_run.plan_job(null_workplace.runtime, job.id)
+    assert null_workplace.again(job).sample_shards == 1 or cursor_of(null_workplace, job).read > 1
 
 
 def test_an_image_that_a_manifest_names_twice_is_labelled_twice(
