@@ -33,6 +33,7 @@ from storage.database import database_time
 from storage.datasets import find_dataset
 from storage.exports import Export, NewExport
 from storage.keys import ApiKey
+from storage.object_store import ObjectStore
 from storage.tracing import current_traceparent
 from storage.truths import opened_truth, truth_place, truth_sha256
 
@@ -51,7 +52,10 @@ def create(
     options = request.model_dump(mode="json", exclude={"partial"})
     with context.database.begin() as connection:
         find(connection, job_id, caller)
-        sha256 = _truth_sha256(context, connection, caller, request)
+        place = _truth_place(context, connection, caller, request)
+    with opened_truth(place) as file:  # takes seconds: no connection waits for it
+        sha256 = truth_sha256(file)
+    with context.database.begin() as connection:
         job = find(connection, job_id, caller)
         new = NewExport(
             job_id=job.id,
@@ -67,22 +71,20 @@ def create(
         return _document(export, database_time(connection)), is_new
 
 
-def _truth_sha256(
+def _truth_place(
     context: Context, connection: Connection, caller: ApiKey, request: EvaluationRequest
-) -> str:
+) -> tuple[ObjectStore, str]:
     truth = request.truth
     if isinstance(truth, DatasetTruth) and not find_dataset(
         connection, truth.id, owner_key_id=caller.id
     ):
         raise ApiProblem(422, "dataset_not_found", "There is no such dataset, or it is not yours.")
     try:
-        place = truth_place(
+        return truth_place(
             connection, truth.model_dump(), own=context.store, sources=context.sources
         )
     except InvalidRequest as error:
         raise ApiProblem(403, error.code, error.message) from error
-    with opened_truth(place) as file:
-        return truth_sha256(file)
 
 
 def get(

@@ -4,12 +4,14 @@ import json
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
+from api.evaluations import service
 from domain.annotations import failure
 from domain.errors import ImageErrorCode
+from storage.truths import truth_sha256
 from tests.integration.api.conftest import Api
 from tests.integration.api.labelled import MASK, commit, finish, found, labelled, plan
 from workers.export_run import run_exports
@@ -168,6 +170,26 @@ def test_a_truth_that_is_not_there_or_not_the_callers_is_refused(api: Api) -> No
     assert (elsewhere.status_code, elsewhere.json()["code"]) == (403, "source_not_allowed")
     upwards = ask(api, job_id, {**where, "path": "../../keys.json"})
     assert upwards.status_code == 422
+
+
+def test_no_connection_waits_while_a_truth_is_read(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has up to 512 MB, and may come from a slow store."""
+    job_id = finished_job(api)
+    where = uploaded(api, truth())
+    waiting: list[int] = []
+
+    def reading(file: BinaryIO) -> str:
+        with api.database.begin() as connection:
+            query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            query += " AND state = 'idle in transaction'"
+            waiting.append(connection.exec_driver_sql(query).scalar_one())
+        return truth_sha256(file)
+
+    monkeypatch.setattr(service, "truth_sha256", reading)
+    assert ask(api, job_id, where).status_code == 202
+    assert waiting == [0]
 
 
 def test_a_job_that_still_runs_is_evaluated_as_far_as_it_is(api: Api, worker: Runtime) -> None:
