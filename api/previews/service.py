@@ -30,11 +30,11 @@ def create(
     """The preview, and whether it is new."""
     options = request.model_dump()
     with context.database.begin() as connection:
-        job = find(connection, job_id, caller)
-        if not ask_for_sample(connection, job.id, images=request.images):
-            _check_same(job, request)
+        find(connection, job_id, caller)
+        if not ask_for_sample(connection, job_id, images=request.images):
+            _check_same(find(connection, job_id, caller), request)
         new = NewExport(
-            job_id=job.id,
+            job_id=job_id,
             owner_key_id=caller.id,
             options=options,
             options_sha256=digest(options),

@@ -1,12 +1,14 @@
 """Previews over REST: a job on hold, its sample, the report, and its promotion."""
 
 import json
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from storage import jobs
+from storage import holds, jobs
 from tests.integration.api.conftest import Api, opened_api, settings_for
 from workers import finish_run, planning_run, shard_run
 from workers.export_run import run_exports
@@ -109,6 +111,28 @@ def test_a_preview_asked_for_again_is_the_same_and_another_one_refused(
     work(worker, job_id)
     run_exports(worker)
     assert ask(api, job_id).json()["status"] == "succeeded"
+
+
+def test_two_that_ask_at_the_same_time_get_the_same_preview(api: Api) -> None:
+    job_id = job_on_hold(api)
+    with ThreadPoolExecutor(1) as pool, api.database.begin() as first:
+        assert holds.ask_for_sample(first, job_id, images=20)
+        second = pool.submit(ask, api, job_id, images=20)
+        wait_until_blocked(api)
+        first.commit()
+        assert second.result(timeout=30).status_code == 202
+
+
+def wait_until_blocked(api: Api) -> None:
+    """By a lock of another transaction."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+    query += " AND wait_event_type = 'Lock'"
+    for _ in range(200):
+        with api.database.begin() as connection:
+            if connection.exec_driver_sql(query).scalar_one():
+                return
+        time.sleep(0.05)
+    raise AssertionError("nobody waits")
 
 
 def test_nobody_else_sees_or_promotes_a_job_on_hold(api: Api) -> None:
