@@ -21,6 +21,7 @@ from domain.evaluation.truth_masks import BadMask, mask_of
 NO_MAPPING: Mapping[str, str | None] = MappingProxyType({})
 
 _MAX_PIXELS = 2**31  # pycocotools counts in 32 bits
+_MAX_ANNOTATIONS = 5000  # of an image: each is compared with each instance, in Python
 _NOT_COCO = "not COCO instance annotations: "
 
 
@@ -253,6 +254,10 @@ def _instances(
             )
         if category.name in fitting:
             instances[image.id].append(_instance(annotation, image, fitting[category.name]))
+            if len(instances[image.id]) > _MAX_ANNOTATIONS:
+                raise BadTruth(
+                    f"image {image.file_name!r} has more than {_MAX_ANNOTATIONS:,} annotations"
+                )
         else:
             passed_over[category.name] += 1
     return instances, passed_over

@@ -164,6 +164,14 @@ def test_a_bad_annotation_is_named(annotation: dict[str, Any], message: str) -> 
         read(document(**annotation), CLASSES)
 
 
+def test_an_image_with_too_many_annotations_is_refused() -> None:
+    """They would keep a planner busy for hours."""
+    entry = document()
+    entry["annotations"] *= 5001
+    with pytest.raises(BadTruth, match=r"image 'a\.jpg' has more than 5,000 annotations"):
+        read(entry, CLASSES)
+
+
 @pytest.mark.parametrize(
     ("part", "entries", "message"),
     [
