@@ -30,11 +30,17 @@ Run = tuple[Slice, list[ImageRow]]
 
 
 def by_index(
-    context: Context, job_id: str, caller: ApiKey, *, page: PageRequest, with_annotations: bool
+    context: Context,
+    job_id: str,
+    caller: ApiKey,
+    *,
+    page: PageRequest,
+    first: int,
+    with_annotations: bool,
 ) -> JobImagePage:
     """A page may be short although more follow: so many parts, and so much of masks, are read."""
     after = page.after(int)
-    start = after[0] if after else 0
+    start = after[0] if after else first
     with context.database.begin() as connection:
         job = find(connection, job_id, caller)
         parts = slices_from(connection, job_id, start, limit=_SLICES_PER_REQUEST)
@@ -55,6 +61,7 @@ def by_rank(
     *,
     page: PageRequest,
     sort: Sort,
+    first: int,
     with_annotations: bool,
 ) -> JobImagePage:
     after = page.after(float, int)
@@ -71,7 +78,7 @@ def by_rank(
         parts,
         store,
         sort=sort,
-        after=(after[0], after[1]) if after else None,
+        after=(after[0], after[1]) if after else first,
         limit=page.limit + 1,
     )
     shown.add(_chosen(found[: page.limit], store))

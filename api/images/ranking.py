@@ -52,10 +52,10 @@ class Rankings:
         store: ObjectStore,
         *,
         sort: Sort,
-        after: tuple[float, int] | None,
+        after: tuple[float, int] | int,
         limit: int,
     ) -> tuple[list[Ranked], int]:
-        """The next images, and how many there are in all. Raises `StoreError`s and a problem for a
+        """The images after a value and number, or from a place on, and how many there are in all. Raises `StoreError`s and a problem for a
         damaged result."""
         figures = self._figures(job_id, parts, store, with_scores=sort in _SCORES)
         rows = np.concatenate([np.empty(0, _FIGURES), *figures])
@@ -64,7 +64,9 @@ class Rankings:
         rows, owners = rows[is_first], owners[is_first]
         values, numbers = _values(rows, sort), rows["image_index"]
         order = np.lexsort((numbers, values))
-        if after is not None:
+        if isinstance(after, int):
+            order = order[after:]
+        else:
             value, number = after
             is_later = (values > value) | ((values == value) & (numbers > number))
             order = order[is_later[order]]

@@ -39,13 +39,28 @@ async def list_images(
             "first. All but `index` sort the first 100,000 images, and have failed ones last"
         ),
     ] = Sort.INDEX,
+    first: Annotated[
+        int,
+        Query(
+            ge=0,
+            lt=2**62,
+            description="Where to begin without a `cursor`: at this image in the order of `index`, "
+            "at this place of the others, from 0",
+        ),
+    ] = 0,
     annotations: Annotated[bool, Query(description="With all instances and their masks")] = False,
 ) -> JobImagePage:
     """The images that have an outcome, also while the job runs. Pages may be short although more
     follow."""
     if sort is Sort.INDEX:
         return await run_in_threadpool(
-            listing.by_index, context, job_id, caller, page=page, with_annotations=annotations
+            listing.by_index,
+            context,
+            job_id,
+            caller,
+            page=page,
+            first=first,
+            with_annotations=annotations,
         )
     return await context.rank_turns.run(
         caller.id,
@@ -55,6 +70,7 @@ async def list_images(
         caller,
         page=page,
         sort=sort,
+        first=first,
         with_annotations=annotations,
     )
 

@@ -132,6 +132,20 @@ def test_images_are_sorted_by_what_was_found_in_pages_of_any_size(
     assert all(image == by_number[image["image_index"]] for page in found for image in page["data"])
 
 
+@pytest.mark.parametrize("sort", ["index", *SORTED])
+@pytest.mark.parametrize("limit", [2, 50])
+def test_a_page_begins_at_any_place_of_its_order(
+    api: Api, job_id: str, sort: str, limit: int
+) -> None:
+    order = numbers(images(api, job_id, sort=sort))
+    for first in range(9):
+        page = images(api, job_id, sort=sort, first=first, limit=limit)
+        assert numbers(page) == order[first : first + limit]
+        if page["next_cursor"] is not None:
+            following = images(api, job_id, sort=sort, limit=limit, cursor=page["next_cursor"])
+            assert numbers(following) == order[first + limit : first + 2 * limit]
+
+
 def test_a_sorted_list_grows_with_the_job(api: Api, job_id: str) -> None:
     before = images(api, job_id, sort="most")
     with api.database.begin() as connection:
