@@ -1,0 +1,112 @@
+// Files of this computer into a dataset of the service, several at a time.
+import { messageOf, post, put } from "../../lib/api.js";
+import { bytes, count, plural } from "../../lib/format.js";
+import { html, useEffect, useRef, useState } from "../../lib/html.js";
+import { Button, ErrorNotice, Icon } from "../../ui/basics.js";
+
+const AT_ONCE = 3; // of the six connections that a browser opens
+const IMAGES = /\.(jpe?g|png|webp|tiff?|bmp|gif|ppm|pgm|jp2|avif)$/i;
+const MANIFESTS = /\.(jsonl|csv|parquet|txt)$/i;
+
+export const isManifest = ({ path }) => MANIFESTS.test(path);
+const isUseful = ({ path }) => (IMAGES.test(path) || MANIFESTS.test(path)) && !path.split("/").some((part) => part.startsWith("."));
+
+/** `onChange` hears {busy, id, name, manifests} of the new dataset, as far as it is known. */
+export function Upload({ value, onChange, label, hint, accepts = isUseful, isSmall = false }) {
+  const [state, setState] = useState(null); // {files, done, sent, all, error}
+  const [isOver, setOver] = useState(false);
+  const folder = useRef(null);
+  const files = useRef(null);
+  const leaving = useRef(null);
+  useEffect(() => () => leaving.current?.abort(), []);
+
+  const take = async (found) => {
+    const useful = found.filter(accepts);
+    if (!useful.length) return setState({ error: "There is no file of a kind that is read here among them." });
+    leaving.current = new AbortController();
+    const progress = { files: useful.length, done: 0, sent: 0, all: useful.reduce((sum, { file }) => sum + file.size, 0), left: found.length - useful.length };
+    onChange({ busy: true, id: null });
+    setState({ ...progress });
+    try {
+      const id = await upload(useful, { signal: leaving.current.signal, onSent: (size) => {
+        progress.done += 1;
+        progress.sent += size;
+        setState({ ...progress });
+      } });
+      onChange({ busy: false, id, name: nameOf(useful), manifests: useful.filter(isManifest).map(({ path }) => path) });
+    } catch (error) {
+      onChange({ busy: false, id: null });
+      setState({ error: messageOf(error) });
+    }
+    return undefined;
+  };
+  const chosen = (event) => take([...event.target.files].map((file) => ({ file, path: file.webkitRelativePath || file.name })));
+  const dropped = async (event) => {
+    event.preventDefault();
+    setOver(false);
+    take(await droppedFiles(event.dataTransfer));
+  };
+  return html`<div class=${`drop ${isOver ? "over" : ""} ${isSmall ? "small-drop" : ""}`} onDragOver=${(event) => { event.preventDefault(); setOver(true); }} onDragLeave=${() => setOver(false)} onDrop=${dropped}>
+    <input ref=${folder} type="file" webkitdirectory hidden onChange=${chosen} data-for="folder" />
+    <input ref=${files} type="file" multiple hidden onChange=${chosen} data-for="files" />
+    ${value.id && state?.files ? html`<${Done} state=${state} name=${value.name} onAgain=${() => { setState(null); onChange({ id: null, name: null, manifests: [], manifest: null }); }} />`
+      : state?.files ? html`<${Sending} state=${state} onCancel=${() => leaving.current.abort()} />`
+      : html`<p class="drop-label"><${Icon} name="folder" /> ${label}</p>
+        <div class="row">${!isSmall && html`<${Button} onClick=${() => folder.current.click()}>Choose a folder<//>`}<${Button} onClick=${() => files.current.click()}>Choose ${isSmall ? "a file" : "files"}<//></div>
+        <p class="hint">${hint}</p>`}
+    <${ErrorNotice} error=${state?.error} />
+  </div>`;
+}
+
+function Sending({ state, onCancel }) {
+  return html`<div class="stack tight sending">
+    <div class="bar large" role="progressbar" aria-label="Upload" aria-valuemin="0" aria-valuemax=${state.files} aria-valuenow=${state.done}><span class="done" style=${{ width: `${(100 * state.sent) / Math.max(1, state.all)}%` }}></span></div>
+    <p class="small numbers" role="status">${count(state.done)} of ${plural(state.files, "file")}, ${bytes(state.sent)} of ${bytes(state.all)}</p>
+    <div><${Button} kind="little" onClick=${onCancel}>Stop<//></div>
+  </div>`;
+}
+
+function Done({ state, name, onAgain }) {
+  return html`<p class="drop-label" role="status"><span class="chip succeeded">Uploaded</span> <span class="numbers">${name}: ${plural(state.files, "file")}, ${bytes(state.all)}</span></p>
+    ${state.left > 0 && html`<p class="hint">${plural(state.left, "other file")} left out: not images.</p>`}
+    <div><${Button} kind="little" onClick=${onAgain}>Choose others<//></div>`;
+}
+
+/** The id of the new dataset. A file that cannot be stored ends it. */
+async function upload(files, { signal, onSent }) {
+  const dataset = await post("/v1/datasets", { name: nameOf(files) }, { signal });
+  const rest = files.values();
+  const sendAll = async () => {
+    for (const { file, path } of rest) {
+      await put(`/v1/datasets/${dataset.id}/files/${path.split("/").map(encodeURIComponent).join("/")}`, file, { signal });
+      onSent(file.size);
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, sendAll));
+  return dataset.id;
+}
+
+/** The folder's name, or the only file's. */
+function nameOf(files) {
+  const [first] = files[0].path.split("/");
+  return files.length === 1 || files[0].path.includes("/") ? first : `${first} and ${files.length - 1} more`;
+}
+
+/** Files below what was dropped, folders included. */
+async function droppedFiles(transfer) {
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
+  return (await Promise.all(entries.map((entry) => filesBelow(entry)))).flat();
+}
+
+async function filesBelow(entry, parent = "") {
+  const path = parent + entry.name;
+  if (entry.isFile) return [{ path, file: await new Promise((resolve, reject) => entry.file(resolve, reject)) }];
+  const reader = entry.createReader();
+  const found = [];
+  for (;;) {
+    // a reader gives a hundred at a time, and none at the end
+    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (!some.length) return found.flat();
+    for (const one of some) found.push(await filesBelow(one, `${path}/`));
+  }
+}
