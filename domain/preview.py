@@ -1,7 +1,7 @@
 """What a sample of a job's images says about its prompts, before the job runs on all of them."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -67,15 +67,17 @@ def preview(
     failed: Mapping[str, int],
     reading: Reading,
     estimate: Estimate | None = None,
+    step: Callable[[], None] = lambda: None,
 ) -> PreviewReport:
-    """`source` is the sample's result with all its instances: a view with `min_score` 0. `failed`
-    are images by error code.
+    """`source` is the sample's result with all its instances: a view from the job's floor on.
+    `failed` are images by error code. `step` is called several times an image; what it raises ends
+    this.
 
     Prompts that images bring along are left out. Memory grows with the prompts, not with the
     images; 64 prompts with 10 instances each take 70 ms an image, most of them for overlaps.
     """
     prompts = [document.to_prompt() for document in source.info.prompts]
-    sample = _Sample(prompts, floor, reading.queries)
+    sample = _Sample(prompts, floor, reading.queries, step)
     for image in source.shown():
         sample.add(image)
     texts = lint(prompts, reading.tokenizer_json, text_tokens=reading.text_tokens)
@@ -93,8 +95,15 @@ def preview(
 
 
 class _Sample:
-    def __init__(self, prompts: Sequence[ConceptPrompt], floor: float, queries: int | None) -> None:
+    def __init__(
+        self,
+        prompts: Sequence[ConceptPrompt],
+        floor: float,
+        queries: int | None,
+        step: Callable[[], None],
+    ) -> None:
         self.images = 0
+        self._step = step
         self._prompts = prompts
         self._floor, self._queries = floor, queries
         self._saturated: Counter[int] = Counter()  # images by prompt, near the number of queries
@@ -111,7 +120,7 @@ class _Sample:
         for index, own in by_prompt.items():
             if index < len(self._tallies):
                 counting += self._tallies[index].add(own, image_area=image.width * image.height)
-        self._overlaps.add(counting)
+        self._overlaps.add(counting, step=self._step)
 
     def previews(self) -> list[PromptPreview]:
         return [

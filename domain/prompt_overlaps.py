@@ -1,6 +1,6 @@
 """How far prompts find the same pixels and the same objects, summed over images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,14 +32,18 @@ class PromptOverlaps:
         self._pixels, self._instances = np.zeros((2, prompts), dtype=np.int64)
         self._shared, self._same = np.zeros((2, prompts, prompts), dtype=np.int64)
 
-    def add(self, instances: Sequence[ShownInstance]) -> None:
-        """Those of one image that count."""
+    def add(
+        self, instances: Sequence[ShownInstance], *, step: Callable[[], None] = lambda: None
+    ) -> None:
+        """Those of one image that count. `step` is called for each prompt: hundreds that find the
+        same things take long."""
         if not instances:
             return
         prompts = np.array([one.prompt_index for one in instances])
         bounds = _Bounds(instances)
         unions = {prompt: _union(instances, prompts == prompt) for prompt in np.unique(prompts)}
         for prompt, union in unions.items():
+            step()
             self._pixels[prompt] += int(coco.area(union))
             self._instances[prompt] += np.count_nonzero(prompts == prompt)
             own, others = np.flatnonzero(prompts == prompt), np.flatnonzero(prompts > prompt)

@@ -232,7 +232,7 @@ def _write_evaluation(run: _Run, source: ResultSource, sink: StoreSink) -> dict[
 
 
 def _write_preview(run: _Run, source: ResultSource, sink: StoreSink) -> dict[str, Any]:
-    return write_preview(run.runtime, run.job, source, sink=sink, note=run.progress.note)
+    return write_preview(run.runtime, run.job, source, sink=sink, step=run.step)
 
 
 _WRITERS: dict[ResultUse, Callable[[_Run, ResultSource, StoreSink], dict[str, Any]]] = {

@@ -124,6 +124,7 @@ def _plan_turn(
         ends = ends or time.monotonic() + seconds
         if time.monotonic() >= ends:
             return False
+    sampled.require_met()
     return True
 
 

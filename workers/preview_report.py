@@ -1,13 +1,11 @@
 """The preview of a job on hold: what its sample says, as a page and as JSON."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from domain.estimate import Estimate, SampledSlice, estimate
 from domain.export_source import ResultSource
-from domain.exports import ExportInfo, ShownImage
 from domain.preview import PreviewReport, Reading, preview
 from domain.results import ImageRow
 from storage.datasets import find_dataset
@@ -22,33 +20,16 @@ from workers.reports.preview import FailedImage, draw_pictures, preview_page
 from workers.runtime import Runtime
 
 
-@dataclass(frozen=True, slots=True)
-class _Noted:
-    """An `ExportSource` that says of each image that it goes on."""
-
-    source: ResultSource
-    note: Callable[[], None]
-
-    @property
-    def info(self) -> ExportInfo:
-        return self.source.info
-
-    def shown(self) -> Iterator[ShownImage]:
-        for image in self.source.shown():
-            self.note()
-            yield image
-
-
 def write_preview(
-    runtime: Runtime, job: Job, source: ResultSource, *, sink: StoreSink, note: Callable[[], None]
+    runtime: Runtime, job: Job, source: ResultSource, *, sink: StoreSink, step: Callable[[], None]
 ) -> dict[str, Any]:
-    """report.json and report.html; what the former says."""
+    """report.json and report.html; what the former says. `step` is called as the work goes on."""
     failed = list(failed_rows(source))
-    report = _report(runtime, job, _Noted(source, note), failed)
+    report = _report(runtime, job, source, failed, step=step)
     with sink.file("report.json") as out:
         out.write(report.model_dump_json(indent=2).encode() + b"\n")
     read = image_reader(runtime, job)
-    pictures = draw_pictures(_Noted(source, note), report, lambda image: read(image.image_index))
+    pictures = draw_pictures(source, report, lambda image: read(image.image_index))
     with sink.file("report.html") as out:
         page = preview_page(
             report, list(pictures), source=_source(runtime, job), failed=list(map(_shown, failed))
@@ -58,7 +39,12 @@ def write_preview(
 
 
 def _report(
-    runtime: Runtime, job: Job, source: _Noted, failed: Sequence[ImageRow]
+    runtime: Runtime,
+    job: Job,
+    source: ResultSource,
+    failed: Sequence[ImageRow],
+    *,
+    step: Callable[[], None],
 ) -> PreviewReport:
     with runtime.database.begin() as connection:
         model = find_model(connection, job.model)
@@ -72,6 +58,7 @@ def _report(
         failed=Counter(str(row.error_code) for row in failed),
         reading=reading,
         estimate=_estimate(runtime, job),
+        step=step,
     )
 
 

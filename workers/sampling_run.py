@@ -98,8 +98,10 @@ def _record(
 class Sampled:
     """The images of a job's sample, which have their shards already."""
 
-    def __init__(self, items: Sequence[NewItem], *, by_number: bool) -> None:
+    def __init__(self, items: Sequence[NewItem], *, by_number: bool, read: int) -> None:
+        """`read` images of the source are behind."""
         self._by_number = {item.index: item.to_line() for item in items} if by_number else None
+        self._to_come = {number for number in self._by_number or () if number >= read}
         self._addresses = frozenset(item.uri for item in items)
 
     @classmethod
@@ -110,7 +112,7 @@ class Sampled:
         them apart, and a listing may have changed since: there the address does."""
         token = cursor.sample_token
         items = [] if token is None else _stored(runtime, job_id, token)
-        return cls(items, by_number=source.reads_again)
+        return cls(items, by_number=source.reads_again, read=cursor.read)
 
     def has(self, item: NewItem) -> bool:
         """Raises `InvalidRequest` where the manifest is not what it was."""
@@ -118,8 +120,16 @@ class Sampled:
             return item.uri in self._addresses
         known = self._by_number.get(item.index)
         if known is not None and known != item.to_line():
-            raise InvalidRequest(
-                "source_changed",
-                f"image {item.index} of the manifest is not the one of the preview",
-            )
+            raise _changed(item.index)
+        self._to_come.discard(item.index)
         return known is not None
+
+    def require_met(self) -> None:
+        """At the source's end: it may be shorter now. Raises `InvalidRequest`."""
+        if self._to_come:
+            raise _changed(min(self._to_come))
+
+
+def _changed(number: int) -> InvalidRequest:
+    message = f"image {number} of the manifest is not the one of the preview"
+    return InvalidRequest("source_changed", message)

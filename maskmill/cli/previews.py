@@ -152,7 +152,8 @@ def _print_estimate(made: "Preview") -> None:
         return
     typer.echo(
         f"\nAll {estimate.images_total:,} images would take one worker like this about "
-        f"{duration(estimate.seconds)} ({1 / estimate.seconds_per_image:.3g} images/s)."
+        f"{duration(estimate.seconds)}: {estimate.seconds_per_image:.3g} s each, "
+        f"{estimate.gpu_hours:.3g} GPU hours."
     )
 
 

@@ -267,6 +267,25 @@ def test_a_manifest_that_has_changed_since_is_refused(
     assert len(workplace.images(job)) == SCENES - 1  # the sample's stay
 
 
+def test_a_manifest_that_is_shorter_than_when_it_was_sampled_is_refused(
+    workplace: Workplace, scenes: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "images"
+    shutil.copytree(scenes, root)
+    names = [f"{n:02}.png" for n in range(SCENES)]
+    (root / "images.txt").write_text("\n".join(names))
+    job = workplace.submit_folder(root, manifest="images.txt", hold=True)
+    ask(workplace, job, images=SCENES)
+    workplace.run(job)
+    (root / "images.txt").write_text("\n".join(names[:-1]))
+    promote(workplace, job)
+    ended = workplace.run(job)
+    assert ended.status is JobStatus.FAILED
+    assert ended.error is not None
+    assert ended.error["code"] == "source_changed"
+    assert len(workplace.images(job)) == SCENES
+
+
 def test_an_image_that_came_since_is_labelled_with_the_others(
     workplace: Workplace, scenes: Path, tmp_path: Path
 ) -> None:
