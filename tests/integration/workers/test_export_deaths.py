@@ -24,7 +24,7 @@ from tests.services import wait_until
 from workers.export_run import run_exports
 from workers.sweeper import Sweeper
 
-IMAGES = 300  # more than a second of polygons
+IMAGES = 3000  # some seconds of polygons
 OPTIONS = {"format": "label-studio", "geometry": "polygon"}
 
 
