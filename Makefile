@@ -4,15 +4,17 @@
 # make test-reference  our checkpoint mapping and engine against Meta's own code, in a venv beside
 # make test-readers    exports, read back by the tools they are for, each in a venv of its own
 # make chaos  kills, restarts and store faults for five minutes, by a seed: make chaos ARGS="--seed 3"
-# make bench, bench-engine, bench-scale, bench-export  measure the whole path, the engine alone,
-#             many images, exports
+# make bench, bench-engine, bench-scale, bench-export, bench-console  measure the whole path, the
+#             engine alone, many images, exports, the console
+# make chromium        the browser that the console is tested in (Debian, as root)
+# make screenshots     pictures of the console for the documentation
 # make check  ruff, mypy --strict, import contracts, migrations, compose file
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-reference test-readers chaos check bench bench-engine bench-scale bench-export lock format clean
+.PHONY: demo test chromium screenshots test-slow test-reference test-readers chaos check bench bench-engine bench-scale bench-export bench-console lock format clean
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("maskmill needs Python 3.11 or newer (make PYTHON=python3.12 ...)" if sys.version_info < (3, 11) else 0)'
@@ -26,8 +28,16 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)
 	@$(BIN)/python -m maskmill demo
 
-test: $(READY)
+test: $(READY) chromium
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not long" $(ARGS)
+
+# Where it cannot be installed from here, the console's tests fail and say what is missing.
+chromium:
+	@command -v chromium >/dev/null || ! command -v apt-get >/dev/null || test "$$(id -u)" != 0 \
+		|| { apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; }
+
+screenshots: $(READY) chromium
+	$(BIN)/python -m pytest tests/browser/screenshots.py
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -84,6 +94,9 @@ bench-scale: $(READY)
 
 bench-export: $(READY)
 	$(BIN)/python -m benchmarks.export $(ARGS)
+
+bench-console: $(READY) chromium
+	$(BIN)/python -m benchmarks.console $(ARGS)
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

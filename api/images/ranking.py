@@ -55,8 +55,8 @@ class Rankings:
         after: tuple[float, int] | int,
         limit: int,
     ) -> tuple[list[Ranked], int]:
-        """The images after a value and number, or from a place on, and how many there are in all. Raises `StoreError`s and a problem for a
-        damaged result."""
+        """The images after a value and number, or from a place on, and how many there are in all.
+        Raises `StoreError`s and a problem for a damaged result."""
         figures = self._figures(job_id, parts, store, with_scores=sort in _SCORES)
         rows = np.concatenate([np.empty(0, _FIGURES), *figures])
         owners = np.repeat(np.arange(len(parts)), [len(part) for part in figures])

@@ -1,38 +1,35 @@
-"""The console in a real browser, before a real service. One service and one browser for all of them.
+"""The console in a real browser, before a real service: one of each for all tests.
 
 Whatever the page says in the browser's console, and every request that fails, fails the test.
 """
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    Response,
+    expect,
+)
 
 from maskmill.answers import Job
 from maskmill.client import Client
 from maskmill.embedded import EmbeddedStack, StackOptions
 from maskmill.sample_scenes import draw_scene
+from tests.browser.chromium import chromium, sign_in
 from tests.services import wait_until
 
 SCENES = 24
 SIZE = 256
 PROMPTS = ("star", "circle", "triangle", "ring")
 PATIENCE_MS = 20_000
-_CHROMIUM = "chromium"
-_ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -133,18 +130,9 @@ def labelled(client: Client, photos: Path) -> Job:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    path = shutil.which(_CHROMIUM)
-    if path is None:
-        pytest.fail(
-            "The console is tested in Debian's Chromium, which is not here: `make chromium` as "
-            "root, or apt-get install --no-install-recommends chromium",
-            pytrace=False,
-        )
-    with sync_playwright() as playwright:
-        expect.set_options(timeout=PATIENCE_MS)
-        browser = playwright.chromium.launch(executable_path=path, args=list(_ARGUMENTS))
+    expect.set_options(timeout=PATIENCE_MS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -188,10 +176,7 @@ def console(open_context: Open, watch: Watch, stack: EmbeddedStack, client: Clie
 def signed_in(
     context: BrowserContext, watch: Watch, stack: EmbeddedStack, client: Client
 ) -> Console:
-    answer = context.request.post(
-        f"{stack.url}/console/session", data={"api_key": stack.api_key}
-    )
-    assert answer.status == 204, answer.text()
+    sign_in(context, stack)
     return _console(context, watch, stack, client)
 
 

@@ -55,8 +55,9 @@ def test_masks_are_painted_where_the_objects_are(gallery: Page) -> None:
     gallery.wait_for_timeout(100)
     alpha = tile.locator("canvas").evaluate(
         """(canvas) => {
-            const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
-            return [canvas.width, canvas.height, [...data].filter((_, at) => at % 4 === 3)];
+            const { width, height } = canvas;
+            const { data } = canvas.getContext('2d').getImageData(0, 0, width, height);
+            return [width, height, [...data].filter((_, at) => at % 4 === 3)];
         }"""
     )
     width, height, values = alpha

@@ -64,7 +64,7 @@ def test_a_window_shows_for_each_pixel_the_one_of_the_mask_in_its_middle(
     runs = evaluate(
         f"""async ([counts, window]) => {{
             const {{ runLengths, scaleRuns }} = await import('{_AT}/rle.js');
-            return [...scaleRuns(runLengths(counts), 97, window, 0)];
+            return [...scaleRuns(runLengths(counts), 97, window)];
         }}""",
         [_rle(mask)["counts"], window],
     )
@@ -75,7 +75,7 @@ def test_a_window_shows_for_each_pixel_the_one_of_the_mask_in_its_middle(
     rows = np.floor((np.arange(70) + 0.5 - y) / scale).astype(int)
     inside = ((columns >= 0) & (columns < 131))[None] & ((rows >= 0) & (rows < 97))[:, None]
     expected = np.where(inside, mask[rows.clip(0, 96)][:, columns.clip(0, 130)], 0)
-    assert (shown.reshape(90, 70).T == expected).all()
+    assert (expected == shown.reshape(90, 70).T).all()
 
 
 def test_painted_are_tints_of_the_class_and_a_small_mask_lies_on_a_large_one(evaluate) -> None:
@@ -89,19 +89,23 @@ def test_painted_are_tints_of_the_class_and_a_small_mask_lies_on_a_large_one(eva
         f"""async (annotations) => {{
             const {{ decoded, paint, scaled }} = await import('{_AT}/masks.js');
             const {{ classColour }} = await import('{_AT}/colours.js');
-            const canvas = Object.assign(document.createElement('canvas'), {{ width: 60, height: 40 }});
-            const masks = scaled(decoded(annotations), {{ scale: 1, x: 0, y: 0, width: 60, height: 40 }});
+            const [width, height] = [60, 40];
+            const canvas = Object.assign(document.createElement('canvas'), {{ width, height }});
+            const window = {{ scale: 1, x: 0, y: 0, width, height }};
+            const masks = scaled(decoded(annotations), window, 1);
             const colourOf = ({{ category_id: id }}) => classColour(id - 1);
-            paint(canvas, masks, {{ shows: () => true, colourOf, fine: 1 }});
-            const {{ data }} = canvas.getContext('2d').getImageData(0, 0, 60, 40);
-            return [[30, 20], [10, 20], [0, 0]].map(([x, y]) => [...data.slice(4 * (60 * y + x), 4 * (60 * y + x) + 4)]);
+            paint(canvas, masks, {{ shows: () => true, colourOf }});
+            return [...canvas.getContext('2d').getImageData(0, 0, width, height).data];
         }}""",
         annotations,
     )
-    tints = [pixel[3] for pixel in pixels]
-    assert tints == [115, 115, 0]
-    for pixel, number in zip(pixels[:2], (0, 1), strict=True):
-        assert np.abs(np.array(pixel[:3]) - class_colour(number)).max() <= 3  # premultiplied
+    painted = np.array(pixels).reshape(40, 60, 4)
+    assert [painted[at][3] for at in ((20, 30), (20, 10), (0, 0))] == [115, 115, 0]
+    for at, number in (((20, 30), 0), ((20, 10), 1)):
+        assert np.abs(painted[at][:3] - class_colour(number)).max() <= 3  # premultiplied
+    # the outline of the small one, with a dark rim around it on the large one
+    assert tuple(painted[20, 20]) == (*class_colour(0), 255)
+    assert tuple(painted[20, 19]) == (0, 0, 0, 153)
 
 
 def test_classes_have_the_colours_of_contact_sheets_and_reports(evaluate) -> None:

@@ -43,3 +43,16 @@ def test_a_session_that_ends_leads_back_to_the_same_page(console: Console) -> No
     page.get_by_label("API key").fill(console.stack.api_key)
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="System")).to_be_visible()
+
+
+def test_modules_are_named_in_the_page_so_that_none_waits_for_another(console: Console) -> None:
+    page = console.go("/jobs")
+    expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
+    loaded = page.evaluate(
+        "performance.getEntriesByType('resource').map(({ name }) => new URL(name).pathname)"
+    )
+    named = page.evaluate(
+        "[...document.querySelectorAll('script[src], link[rel=modulepreload]')]"
+        ".map((one) => new URL(one.src || one.href).pathname)"
+    )
+    assert sorted(named) == sorted(path for path in loaded if path.endswith(".js"))

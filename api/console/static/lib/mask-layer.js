@@ -18,7 +18,7 @@ export class MaskLayer {
   place(instances, window) {
     if (this.#canvas.width !== window.width) this.#canvas.width = window.width;
     if (this.#canvas.height !== window.height) this.#canvas.height = window.height;
-    this.#masks = scaled(instances, window);
+    this.#masks = scaled(instances, window, this.#fine);
     this.#shown = null;
   }
 
@@ -27,7 +27,7 @@ export class MaskLayer {
     const flags = this.#masks.map(({ annotation }) => (view.shows(annotation) ? (annotation === pointedAt ? "2" : "1") : "0")).join("");
     if (flags === this.#shown) return;
     this.#shown = flags;
-    paint(this.#canvas, this.#masks, { shows: view.shows, colourOf: view.colourOf, fine: this.#fine, pointedAt });
+    paint(this.#canvas, this.#masks, { shows: view.shows, colourOf: view.colourOf, pointedAt });
   }
 
   at(x, y) {

@@ -26,12 +26,11 @@ export function runLengths(counts) {
 
 /**
  * A mask of `height` rows as a window shows it: runs [start, end) of its pixels, down the columns of
- * a raster of `window.width` x `window.height` with `margin` empty pixels around it. A pixel (x, y) of the
- * image lies at (x * scale + window.x, y * scale + window.y); each raster pixel shows the image pixel
- * in its middle.
+ * a raster of `window.width` x `window.height`, none longer than a column. A pixel (x, y) of the image
+ * lies at (x * scale + window.x, y * scale + window.y); each raster pixel shows the image pixel in its
+ * middle.
  */
-export function scaleRuns(lengths, height, { scale, x, y, width, height: rows }, margin) {
-  const stride = rows + 2 * margin;
+export function scaleRuns(lengths, height, { scale, x, y, width, height: rows }) {
   let runs = new Uint32Array(256);
   let used = 0;
   let position = 0;
@@ -51,9 +50,8 @@ export function scaleRuns(lengths, height, { scale, x, y, width, height: rows },
       if (top >= bottom) continue;
       for (let shown = left; shown < right; shown++) {
         if (used + 2 > runs.length) runs = grown(runs);
-        const start = (shown + margin) * stride + margin;
-        runs[used++] = start + top;
-        runs[used++] = start + bottom;
+        runs[used++] = shown * rows + top;
+        runs[used++] = shown * rows + bottom;
       }
     }
   }
@@ -63,8 +61,8 @@ export function scaleRuns(lengths, height, { scale, x, y, width, height: rows },
 /** The first raster pixel whose middle is at or behind the image pixel's beginning. */
 const firstIn = (pixel, scale, offset) => Math.ceil(pixel * scale + offset - 0.5);
 
-function grown(runs) {
-  const larger = new Uint32Array(2 * runs.length);
-  larger.set(runs);
+export function grown(numbers) {
+  const larger = new Uint32Array(2 * numbers.length);
+  larger.set(numbers);
   return larger;
 }

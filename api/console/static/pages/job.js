@@ -45,7 +45,7 @@ function Head({ job, reload }) {
     ${job.error && html`<div class="notice bad" role="alert"><p><strong>${job.error.code}</strong>${job.error.line && ` in line ${count(job.error.line)} of the manifest`}: ${job.error.message}</p></div>`}
     <${ProgressBar} job=${job} large />
     <dl class="facts">
-      <div><dt>Images</dt><dd>${imagesDone(job)} <small>${percent(doneOf(job), job.counts.total)}</small></dd></div>
+      <div><dt>Images</dt><dd>${imagesDone(job)} ${!job.held_at && html`<small>${percent(doneOf(job), job.counts.total)}</small>`}</dd></div>
       <div><dt>Instances</dt><dd>${count(job.instances)}</dd></div>
       <div><dt>Failed</dt><dd class=${job.counts.failed ? "bad-text" : ""}>${count(job.counts.failed)}</dd></div>
       ${isOpenJob(job) ? html`<div><dt>Rate</dt><dd>${pace(job)}</dd></div><div><dt>Time left</dt><dd>${timeLeft(job)}</dd></div>`

@@ -82,7 +82,7 @@ function JobRow({ job, onChange }) {
     <th scope="row" class="name"><a class="cut" href=${`#/jobs/${job.id}`}>${job.name ?? job.id}</a>
       <span class="muted small cut" title=${words}>${words || "prompts of its manifest"} · <time datetime=${job.created_at} title=${moment(job.created_at)}>${ago(job.created_at)}</time></span></th>
     <td class="state"><${StateChip} job=${job} /></td>
-    <td class="progress"><span class="numbers small">${imagesDone(job)}</span><${ProgressBar} job=${job} /></td>
+    <td class="progress"><div><span class="numbers small">${imagesDone(job)}</span><${ProgressBar} job=${job} /></div></td>
     <td class="number" data-label="Instances">${count(job.instances)}</td>
     <td class="number" data-label="Failed">${job.counts.failed ? html`<a class="bad-text" href=${`#/jobs/${job.id}/errors`}>${count(job.counts.failed)}</a>` : "0"}</td>
     <td class="number" data-label="Rate">${pace(job)}</td>

@@ -45,7 +45,7 @@ export function NewJob({ query }) {
       <div class="stack"><section class="card stack" aria-labelledby="what-for"><h2 id="what-for">2. What to look for</h2><${PromptEditor} value=${prompts} onChange=${setPrompts} isOptional=${mayBringPrompts(source)} /></section>
       <section class="card stack" aria-labelledby="options"><h2 id="options">3. Options</h2><${Options} value=${options} usualName=${source.name} onChange=${setOptions} /></section></div>
       <div class="start card">
-        <div ref=${said} tabindex="-1"><${ErrorNotice} error=${problem ?? error} /></div>
+        <div class="said" ref=${said} tabindex="-1"><${ErrorNotice} error=${problem ?? error} /></div>
         <div class="row">
           <${Button} kind="main" busy=${busy} onClick=${submit(true)}>Preview on ${SAMPLE} images<//>
           <${Button} busy=${busy} onClick=${submit(false)}>Start all images<//>

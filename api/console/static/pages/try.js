@@ -132,7 +132,7 @@ function Answer({ answer, view, names, isFinding, pointedAt, onPoint }) {
   useView(view);
   if (answer.seconds === null) return null;
   const shown = answer.annotations.filter(view.shows).sort((one, other) => other.score - one.score);
-  const ids = [...new Set([1, ...answer.annotations.map(({ category_id: id }) => id)])].sort((one, other) => one - other);
+  const ids = Array.from({ length: Math.max(1, names.length) }, (_, place) => place + 1);
   const nameOf = (id) => (isFinding ? names[id - 1] ?? "like the boxes" : `object ${id}`);
   return html`<div class="stack tight">
     <p class="small numbers" role="status">${plural(shown.length, "mask")} <span class="muted">in ${duration(answer.seconds)}</span></p>

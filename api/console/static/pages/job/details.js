@@ -12,10 +12,14 @@ const EVENTS = 500;
 
 export function Details({ job }) {
   return html`<div class="columns-2">
-    <section class="card stack tight" aria-label="Prompts"><h2>Prompts</h2><${Prompts} job=${job} /></section>
-    <section class="card stack tight" aria-label="Settings"><h2>Settings</h2><${Settings} job=${job} /></section>
-    <${Timings} job=${job} />
-    <section class="card stack tight" aria-label="Events"><h2>What happened</h2><${Events} job=${job} /></section>
+    <div class="stack">
+      <section class="card stack tight" aria-label="Prompts"><h2>Prompts</h2><${Prompts} job=${job} /></section>
+      <section class="card stack tight" aria-label="Settings"><h2>Settings</h2><${Settings} job=${job} /></section>
+    </div>
+    <div class="stack">
+      <${Timings} job=${job} />
+      <section class="card stack tight" aria-label="Events"><h2>What happened</h2><${Events} job=${job} /></section>
+    </div>
     <section class="card stack tight wide" aria-label="Raw"><details><summary>The job as the API says it</summary><pre class="raw" tabindex="0" aria-label="Raw JSON">${JSON.stringify(job, null, 2)}</pre></details></section>
   </div>`;
 }

@@ -44,6 +44,7 @@ function Waiting({ data }) {
 }
 
 function Report({ report, job, files }) {
+  const page = files.find(({ name }) => name === "report.html");
   const failed = Object.values(report.failed).reduce((sum, number) => sum + number, 0);
   return html`
     <dl class="facts">
@@ -52,7 +53,8 @@ function Report({ report, job, files }) {
     </dl>
     <${Findings} findings=${report.findings} prompts=${job.prompts} />
     <div class="prompt-cards">${report.prompts.map((prompt) => html`<${PromptCard} key=${prompt.prompt_index} prompt=${prompt} report=${report} job=${job} />`)}</div>
-    ${files.length > 0 && html`<p class="small">${files.map(({ name, url }) => html`<a href=${url} download=${name}>${name}</a> `)}<span class="muted">holds the same, to send on</span></p>`}`;
+    <p class="hint">Instances by score; heights are square roots of counts, and what is faint lies below the threshold.</p>
+    ${page && html`<p class="small"><a href=${page.url} download=${page.name}>${page.name}</a> <span class="muted">has the same with pictures, to send on.</span></p>`}`;
 }
 
 function Estimated({ estimate }) {

@@ -14,6 +14,7 @@ import { ZoomStage } from "../../ui/zoom.js";
 import { usePages } from "./gallery.js";
 
 const LONGEST_SIDE = 1600;
+const LISTED = 60; // instances: more make the slider slow, and nobody reads them
 
 export function Viewer({ job, pages, view, sort, image, position, total }) {
   const dialog = useRef(null);
@@ -85,13 +86,14 @@ function InstanceList({ row, view, categories, pointedAt, onPoint }) {
   const hidden = (row.annotations?.length ?? 0) - shown.length;
   return html`<div class="stack tight">
     <p class="small numbers" role="status">${plural(shown.length, "mask")}${hidden > 0 && html`<span class="muted">, ${hidden} below the threshold or hidden</span>`}</p>
-    <ul class="instances">${shown.map((annotation) => html`<li key=${annotation.instance}>
+    <ul class="instances">${shown.slice(0, LISTED).map((annotation) => html`<li key=${annotation.instance}>
       <button type="button" aria-pressed=${String(annotation === pointedAt)} onMouseEnter=${() => onPoint(annotation)} onMouseLeave=${() => onPoint(null)} onFocus=${() => onPoint(annotation)} onClick=${() => onPoint(annotation)}>
         <${Swatch} colour=${cssColour(annotation.category_id - 1)} />
         <span class="grow cut">${names.get(annotation.category_id)}</span>
         <span class="numbers">${score(annotation.score)}</span>
         <span class="numbers muted area">${count(annotation.area)} px</span>
       </button></li>`)}</ul>
+    ${shown.length > LISTED && html`<p class="small muted">The ${LISTED} best are listed, all are shown.</p>`}
   </div>`;
 }
 
