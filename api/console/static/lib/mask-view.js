@@ -33,8 +33,8 @@ export class MaskView {
   }
 }
 
-/** Renders anew whenever the view changes. */
+/** Renders anew whenever the view changes, after the masks are painted: they are what is looked at. */
 export function useView(view) {
   const [, setRound] = useState(0);
-  useEffect(() => view.listen(() => setRound((number) => number + 1)), [view]);
+  useEffect(() => view.listen(() => setTimeout(() => setRound((number) => number + 1))), [view]);
 }
