@@ -32,9 +32,9 @@ def test_every_format_is_measured_and_what_may_hold_polygons_twice() -> None:
 
 def test_the_table_has_a_row_for_each_way_and_a_column_for_each_size() -> None:
     rows = [
-        {"way": "coco", "result": size, "instances_per_second": size, "peak_mib": 1}
+        {"way": "coco", "result": size, "instances_per_cpu_second": size, "peak_mib": 1}
         for size in (10, 2000)
     ]
     lines = export.table(rows, 800, {"cores": "2"}).splitlines()
-    assert lines[0] == "| instances/s, peak MiB | 10 | 2,000 | mean IoU |"
+    assert lines[0] == "| instances per second of CPU, peak MiB | 10 | 2,000 | mean IoU |"
     assert lines[2] == "| coco | 10, 1 | 2,000, 1 |  |"
