@@ -231,7 +231,7 @@ def test_an_infrastructure_fault_is_retried_and_costs_nothing(
 def test_a_cancel_keeps_what_is_done(
     workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draw_folder(tmp_path / "scenes", 200)
+    draw_folder(tmp_path / "scenes", 120)
     job = workplace.submit_folder(tmp_path / "scenes")
     planning_run.plan_job(workplace.runtime, job.id)
     commit_slice = shards.commit_slice
@@ -245,10 +245,10 @@ def test_a_cancel_keeps_what_is_done(
     finish_run.finish_job(workplace.runtime, job.id)
     job = workplace.again(job)
     assert job.status is JobStatus.CANCELED
-    assert 0 < len(workplace.images(job)) < 200
+    assert 0 < len(workplace.images(job)) < 120
     with workplace.runtime.database.begin() as connection:
         progress = progress_of(connection, [job.id])[job.id]
-    assert progress.succeeded + progress.canceled == 200
+    assert progress.succeeded + progress.canceled == 120
 
 
 def test_a_planner_that_fails_again_and_again_ends_the_job_and_keeps_what_is_labelled(
