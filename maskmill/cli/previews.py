@@ -1,6 +1,7 @@
 """`maskmill preview`, `promote`, `lint`"""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from domain.preview import PreviewReport
     from maskmill.answers import Preview
     from maskmill.client import Client
+
+
+_JOB_ID = re.compile("job_[0-9a-z]{26}")
 
 
 def preview(
@@ -61,6 +65,8 @@ def preview(
         maskmill preview photos/ --prompt "red circle" --prompt star
 
         maskmill preview s3://bucket/photos/ --prompts-file prompts.json --images 200
+
+        maskmill preview job_01k5...        # of a job that is on hold already, or once more
     """
     from maskmill.cli.prompts import parse_prompts
     from maskmill.cli.submit import where_of
@@ -74,11 +80,30 @@ def preview(
         "hold": True,
     }
     with Client() as client:
-        job = client.create_job(where_of(client, source, name=name), prompts, **options)
-        typer.echo(job.id, err=as_json)
-        client.create_preview(job.id, images=images)
-        folder = report or Path(job.id)
-        _show(_made(client, job.id, folder), folder, as_json=as_json)
+        if _JOB_ID.fullmatch(source):
+            job_id = source
+            _ask_unless_asked(client, job_id, images)
+        else:
+            where = where_of(client, source, name=name)
+            job_id = client.create_job(where, prompts, **options).id
+            client.create_preview(job_id, images=images)
+        typer.echo(job_id, err=as_json)
+        folder = report or Path(job_id)
+        _show(_made(client, job_id, folder), folder, as_json=as_json)
+
+
+def _ask_unless_asked(client: "Client", job_id: str, images: int) -> None:
+    """What was asked for before is shown, whatever number it has; what failed is made again."""
+    from maskmill.connection import ApiError
+
+    try:
+        before = client.get_preview(job_id)
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        client.create_preview(job_id, images=images)
+    else:
+        client.create_preview(job_id, images=before.images)
 
 
 def _made(client: "Client", job_id: str, folder: Path) -> "Preview":
@@ -87,7 +112,7 @@ def _made(client: "Client", job_id: str, folder: Path) -> "Preview":
     try:
         made = watch_preview(client, job_id)
     except KeyboardInterrupt:
-        typer.echo(f"The job stays on hold. To end it: maskmill cancel {job_id}", err=True)
+        typer.echo(f"The job stays on hold: maskmill preview {job_id}, or cancel it", err=True)
         raise typer.Exit(130) from None
     if made.status == "succeeded":
         return client.download_preview(job_id, folder)

@@ -80,6 +80,8 @@ def test_a_preview_says_what_is_wrong_with_prompts_and_is_promoted(
     page = (report / "report.html").read_text()
     assert page.count("data:image/jpeg") >= SAMPLE
     assert re.search(r"(?:src|href|action)=\"(?!data:|#)", page) is None  # it opens offline
+    again = maskmill(service, "preview", job_id, "--report", str(report), "--json")
+    assert json.loads(again) == found
     maskmill(service, "promote", job_id, "--wait")
     promoted = service.client.get_job(job_id)
     assert (promoted.status, promoted.counts.succeeded) == ("succeeded", COUNT)
