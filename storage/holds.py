@@ -5,7 +5,7 @@ from sqlalchemy import Connection, update
 from storage import outbox
 from storage.conditions import JOB_IS_OPEN
 from storage.events import record_event
-from storage.jobs import JobLease, held_by, is_wanted, release_job
+from storage.jobs import IS_WANTED, JobLease, held_by, release_job
 from storage.tables import jobs
 
 
@@ -13,7 +13,7 @@ def ask_for_sample(connection: Connection, job_id: str, *, images: int) -> bool:
     """Have so many images of a job on hold labelled; False where it is not, or has a sample."""
     asked = (
         update(jobs)
-        .where(jobs.c.id == job_id, JOB_IS_OPEN, is_wanted())
+        .where(jobs.c.id == job_id, JOB_IS_OPEN, IS_WANTED)
         .where(jobs.c.held_at.is_not(None), jobs.c.sample_images.is_(None))
         .values(sample_images=images)
     )

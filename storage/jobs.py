@@ -230,18 +230,18 @@ def _free(lease_seconds: float) -> dict[str, Any]:
 
 
 _LEASE_FREE = or_(jobs.c.lease_expires_at.is_(None), jobs.c.lease_expires_at < func.now())
-_WANTED = and_(jobs.c.cancel_requested_at.is_(None), jobs.c.error.is_(None))
+IS_WANTED = and_(jobs.c.cancel_requested_at.is_(None), jobs.c.error.is_(None))
 _SAMPLE_IS_DUE = and_(jobs.c.sample_images.is_not(None), jobs.c.sample_shards.is_(None))
 _NEEDS_PLANNING = and_(
     JOB_IS_OPEN,
     jobs.c.status.in_((JobStatus.QUEUED, JobStatus.PLANNING)),
-    _WANTED,
+    IS_WANTED,
     or_(jobs.c.held_at.is_(None), _SAMPLE_IS_DUE),
 )
 _HAS_OPEN_SHARDS = exists().where(shards.c.job_id == jobs.c.id, SHARD_IS_OPEN)
 _NEEDS_FINISHING = and_(
     JOB_IS_OPEN,
-    or_(jobs.c.status == JobStatus.RUNNING, ~_WANTED),
+    or_(jobs.c.status == JobStatus.RUNNING, ~IS_WANTED),
     ~_HAS_OPEN_SHARDS,
 )
 
@@ -263,10 +263,6 @@ def claim_job(
     )
     row = connection.execute(statement).one_or_none()
     return JobLease(job_id, *row) if row else None
-
-
-def is_wanted() -> ColumnElement[bool]:
-    return _WANTED
 
 
 def held_by(lease: JobLease) -> ColumnElement[bool]:

@@ -8,7 +8,7 @@ from api.documents import EvaluationId, IdempotencyKey, JobId, Page
 from api.evaluations import service
 from api.evaluations.schemas import EvaluationDocument, EvaluationPage, EvaluationRequest
 from api.exports.asking import delete_made
-from api.exports.routes import made_or_there
+from api.exports.routes import made_or_there, say_whether_new
 from api.problems import declared
 
 router = APIRouter(
@@ -36,11 +36,7 @@ def create_evaluation(
     evaluation, is_new = service.create(
         context, job_id, caller, request, idempotency_key=idempotency_key
     )
-    response.headers["Location"] = evaluation.links.self
-    if not is_new:
-        response.status_code = 200
-        if idempotency_key is not None:
-            response.headers["Idempotency-Replayed"] = "true"
+    say_whether_new(response, evaluation, is_new=is_new, idempotency_key=idempotency_key)
     return evaluation
 
 

@@ -1,6 +1,7 @@
 """What a result may be compared with, and how the comparison is shown."""
 
 from datetime import datetime
+from typing import Any
 
 from fastapi import Request
 from sqlalchemy import Connection
@@ -93,10 +94,8 @@ def get(
     with context.database.begin() as connection:
         job, export = find_made(connection, job_id, evaluation_id, caller, kind=KIND)
         now = database_time(connection)
-    document = _document(export, now).model_copy(
-        update={"files": linked_files(export, ResultLinks(context, job, request=request))}
-    )
-    return EvaluationDocument.model_validate({**document.model_dump(), "report": export.report})
+    files = linked_files(export, ResultLinks(context, job, request=request))
+    return _document(export, now, report=export.report).model_copy(update={"files": files})
 
 
 def list_page(context: Context, job_id: str, caller: ApiKey, page: PageRequest) -> EvaluationPage:
@@ -112,8 +111,10 @@ def cancel(context: Context, job_id: str, evaluation_id: str, caller: ApiKey) ->
         return _document(canceled, database_time(connection))
 
 
-def _document(export: Export, now: datetime) -> EvaluationDocument:
-    """Without its report and its files."""
+def _document(
+    export: Export, now: datetime, *, report: dict[str, Any] | None = None
+) -> EvaluationDocument:
+    """Without its files."""
     own = f"/v1/jobs/{export.job_id}/evaluations/{export.id}"
     asked = dict(export.options)
     return EvaluationDocument.model_validate(
@@ -122,7 +123,7 @@ def _document(export: Export, now: datetime) -> EvaluationDocument:
             "truth": asked.pop("truth"),
             "truth_sha256": asked.pop("truth_sha256"),
             "options": asked,
-            "report": None,
+            "report": report,
             "links": ExportLinks(self=own, job=f"/v1/jobs/{export.job_id}", cancel=f"{own}/cancel"),
         }
     )

@@ -10,7 +10,7 @@ from api.context import RequestContext
 from api.documents import ExportId, IdempotencyKey, JobId, Page
 from api.exports import service
 from api.exports.asking import delete_made
-from api.exports.schemas import ExportDocument, ExportPage, ExportRequest
+from api.exports.schemas import ExportDocument, ExportPage, ExportRequest, MadeDocument
 from api.problems import declared
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/exports", tags=["exports"], route_class=KeyFirst)
@@ -23,6 +23,17 @@ def made_or_there(document: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     """The answers to who asks for one."""
     there = {"model": document, "description": "There is one already"}
     return {202: {"headers": _LOCATION}, 200: {**there, "headers": {**_LOCATION, **_REPLAYED}}}
+
+
+def say_whether_new(
+    response: Response, made: MadeDocument, *, is_new: bool, idempotency_key: str | None
+) -> None:
+    """As `made_or_there` declares it."""
+    response.headers["Location"] = made.links.self
+    if not is_new:
+        response.status_code = 200
+        if idempotency_key is not None:
+            response.headers["Idempotency-Replayed"] = "true"
 
 
 @router.post(
@@ -44,11 +55,7 @@ def create_export(
     export, is_new = service.create(
         context, job_id, caller, request, idempotency_key=idempotency_key
     )
-    response.headers["Location"] = export.links.self
-    if not is_new:
-        response.status_code = 200
-        if idempotency_key is not None:
-            response.headers["Idempotency-Replayed"] = "true"
+    say_whether_new(response, export, is_new=is_new, idempotency_key=idempotency_key)
     return export
 
 
