@@ -93,18 +93,15 @@ def _truth(client: "Client", job_id: str, truth: str) -> dict[str, str]:
 
 
 def _made(client: "Client", asked: "Evaluation", folder: Path) -> "Evaluation":
-    from maskmill.cli.progress import watch_made
+    from maskmill.cli.progress import require_success, watch_made
 
     try:
         made = watch_made(asked, client.wait_evaluation)
     except KeyboardInterrupt:
         typer.echo(f"{asked.id} stays; the same command goes on with it", err=True)
         raise typer.Exit(130) from None
-    if made.status == "succeeded":
-        return client.download_evaluation(asked.job_id, asked.id, folder)
-    reason = f": {made.error.message} ({made.error.code})" if made.error else ""
-    typer.echo(printable(f"Error: {made.id} has {made.status}{reason}"), err=True)
-    raise typer.Exit(1)
+    require_success(made, made.id)
+    return client.download_evaluation(asked.job_id, asked.id, folder)
 
 
 def _print(report: "EvaluationReport") -> None:

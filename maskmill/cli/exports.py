@@ -108,24 +108,21 @@ def exported(
     job_id: str, options: dict[str, Any], output: Path, *, partial: bool, unpack: bool = True
 ) -> "Export":
     """Have it made, wait for it, and download it into `output`."""
-    from maskmill.cli.progress import byte_bar, watch_made
+    from maskmill.cli.progress import byte_bar, require_success, watch_made
     from maskmill.client import Client
 
     with Client() as client:
         asked = client.create_export(job_id, options, partial=partial)
         try:
             made = watch_made(asked, client.wait_export)
-            if made.status == "succeeded":
-                with byte_bar("downloading") as progress:
-                    return client.download_export(
-                        job_id, made.id, output, unpack=unpack, on_bytes=progress
-                    )
+            require_success(made, made.id)
+            with byte_bar("downloading") as progress:
+                return client.download_export(
+                    job_id, made.id, output, unpack=unpack, on_bytes=progress
+                )
         except KeyboardInterrupt:
             typer.echo(f"{asked.id} stays; the same command goes on with it", err=True)
             raise typer.Exit(130) from None
-    reason = f": {made.error.message} ({made.error.code})" if made.error else ""
-    typer.echo(printable(f"Error: {made.id} has {made.status}{reason}"), err=True)
-    raise typer.Exit(1)
 
 
 def _print_report(export: "Export", folder: Path) -> None:

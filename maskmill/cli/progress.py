@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -13,8 +14,9 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from domain.lifecycle import ExportStatus
 from domain.printable import printable
-from maskmill.answers import Evaluation, Export, Job, Preview
+from maskmill.answers import Evaluation, Export, Job, Made, Preview
 from maskmill.client import Client, FileProgress
 from maskmill.export_folder import ByteProgress
 
@@ -81,6 +83,14 @@ def watch_made(asked: MadeT, wait: Callable[[str, str, Callable[[MadeT], None]],
             )
 
         return wait(asked.job_id, asked.id, show)
+
+
+def require_success(made: Made, name: str) -> None:
+    """Ends the command with 1, and the reason, where it has failed or was canceled."""
+    if made.status != ExportStatus.SUCCEEDED:
+        reason = f": {made.error.message} ({made.error.code})" if made.error else ""
+        typer.echo(printable(f"Error: {name} has {made.status}{reason}"), err=True)
+        raise typer.Exit(1)
 
 
 def watch_preview(client: Client, job_id: str) -> Preview:
