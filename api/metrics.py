@@ -5,8 +5,10 @@ What comes from PostgreSQL and the broker is the same whichever API process answ
 HTTP and to S3 are those of the process that does.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 import structlog
 from fastapi import APIRouter, Response
@@ -21,6 +23,7 @@ from api.context import RequestContext
 from domain.lifecycle import OPEN_JOB
 from storage.database import Database
 from storage.lane import FrontLane, LaneError
+from storage.presence import Role, Worker
 from storage.settings import Settings
 from storage.watching import ModelQueue, Waiting, Watched, of_all_models, watched
 
@@ -73,6 +76,7 @@ class ServiceMetrics(Collector):
             yield from _queue_metrics(of_all_models(self.state, self.settings.models))
             yield from _job_metrics(self.state)
             yield from _delivery_metrics(self.state)
+            yield _workers(self.state.workers)
         free = store_disk(self.settings).free_bytes
         yield _gauge("disk_free_bytes", "Where a folder store, else the process, lies.", free)
         yield _gauge(
@@ -120,6 +124,16 @@ def _delivery_metrics(state: Watched) -> Iterator[Metric]:
     yield from _waiting("deliveries_due", "due_delivery", said, state.due_deliveries)
     said = "Webhook calls that failed and will be made again."
     yield _gauge("deliveries_retrying", said, state.retrying_deliveries)
+
+
+def _workers(living: Iterable[Worker]) -> Metric:
+    family = GaugeMetricFamily(
+        "maskmill_workers", "That said in the last 20 s that they live, by role.", labels=["role"]
+    )
+    counts = Counter(worker.presence.role for worker in living)
+    for role in get_args(Role):
+        family.add_metric([role], counts[role])
+    return family
 
 
 def _waiting(name: str, one: str, help_: str, waiting: Waiting) -> Iterator[Metric]:

@@ -1,15 +1,16 @@
 """Shards: claimed by the statement that keeps the queue fair, held by lease and token."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, literal, null, select, text, update
+from sqlalchemy import Column, Connection, Row, and_, func, literal, null, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from domain.errors import LeaseLost
 from domain.lifecycle import ShardStatus, Wish
 from domain.planning import Span
+from domain.stages import Stage
 from storage.events import record_event
 from storage.tables import jobs, shards, slices
 from storage.transitions import move_shard
@@ -320,6 +321,19 @@ def commit_slice(
             committed_at=func.now(),
         )
     )
+
+
+def stage_seconds(stage: Stage) -> Column[Any]:
+    return shards.c[f"{stage}_seconds"]
+
+
+def add_stage_seconds(
+    connection: Connection, lease: ShardLease, seconds: Mapping[Stage, float]
+) -> None:
+    """What a run's stages have taken. Nothing where the lease is another's."""
+    added = {stage_seconds(stage): stage_seconds(stage) + more for stage, more in seconds.items()}
+    if added:
+        connection.execute(update(shards).where(held(lease)).values(added))
 
 
 def complete_shard(connection: Connection, lease: ShardLease, *, error: str | None = None) -> bool:

@@ -22,6 +22,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from domain.stages import STAGES
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -62,6 +64,21 @@ models = Table(  # what the workers say of the networks they have loaded
     Column("image_size", Integer, nullable=False),
     Column("weights_sha256", Text, nullable=False),
     Column("published_at", Time, nullable=False, server_default=func.now()),
+)
+
+workers = Table(  # processes that say that they live
+    "workers",
+    metadata,
+    Column("name", Text, primary_key=True),  # as in their leases
+    Column("role", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("serves", JSONB, nullable=False),  # names of models it takes work of
+    Column("loaded", JSONB, nullable=False),  # names of models
+    Column("device", Text),
+    Column("memory_used_bytes", BigInteger, nullable=False),
+    Column("memory_total_bytes", BigInteger, nullable=False),
+    Column("started_at", Time, nullable=False, server_default=func.now()),
+    Column("seen_at", Time, nullable=False, server_default=func.now()),
 )
 
 datasets = Table(
@@ -152,6 +169,11 @@ shards = Table(
     Column("lease_owner", Text),
     Column("lease_expires_at", Time),
     Column("last_error", Text),
+    # What its runs have taken, all threads together.
+    *(
+        Column(f"{stage}_seconds", Double, nullable=False, server_default=text("0"))
+        for stage in STAGES
+    ),
     # Set while failed images are tried again: {"codes": of those that are, none for all of them,
     # "position": in the shard, how far this has come}.
     Column("retry_codes", JSONB),

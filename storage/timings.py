@@ -6,9 +6,11 @@ from math import ceil
 
 from sqlalchemy import Connection, func, select, text
 
+from domain.stages import STAGES, Stage
 from storage.conditions import SLICE_IS_COMMITTED
+from storage.shards import stage_seconds
 from storage.slices import Slice
-from storage.tables import slices
+from storage.tables import shards, slices
 
 _STEPS = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200)  # seconds
 _DAY = 86400
@@ -41,6 +43,14 @@ def work_of(connection: Connection, job_id: str) -> Work | None:
     ).where(slices.c.job_id == job_id, SLICE_IS_COMMITTED)
     began_at, first_at, last_at = connection.execute(query).one()
     return None if began_at is None else Work(began_at, first_at, last_at)
+
+
+def stage_seconds_of(connection: Connection, job_id: str) -> dict[Stage, float] | None:
+    """What each stage has taken so far, all threads and workers together; None before any has."""
+    sums = (func.sum(stage_seconds(stage)).label(stage) for stage in STAGES)
+    row = connection.execute(select(*sums).where(shards.c.job_id == job_id)).one()
+    found = {stage: getattr(row, stage) or 0.0 for stage in STAGES}
+    return found if any(found.values()) else None
 
 
 def step_seconds(work: Work, *, most: int) -> int:

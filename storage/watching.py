@@ -6,6 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from storage.presence import LIVING, Worker, living_workers
+
 
 @dataclass(frozen=True, slots=True)
 class ModelQueue:
@@ -46,6 +48,7 @@ class Watched:
     waiting_exports: Waiting
     running_exports: Waiting
     busy_workers: dict[str, int] = field(default_factory=dict)
+    workers: tuple[Worker, ...] = ()
 
 
 def watched(connection: Connection) -> Watched:
@@ -64,6 +67,7 @@ def watched(connection: Connection) -> Watched:
         waiting_exports=Waiting(*connection.execute(_WAITING_EXPORTS).one()),
         running_exports=Waiting(*connection.execute(_RUNNING_EXPORTS).one()),
         busy_workers={row.model: row.workers for row in connection.execute(_BUSY_WORKERS)},
+        workers=tuple(living_workers(connection)),
     )
 
 
@@ -158,4 +162,5 @@ STATEMENTS: dict[str, Any] = {
     "waiting exports": _WAITING_EXPORTS,
     "busy workers": _BUSY_WORKERS,
     "running exports": _RUNNING_EXPORTS,
+    "living workers": LIVING,
 }

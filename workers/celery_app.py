@@ -28,10 +28,12 @@ from storage.lane import keys
 from storage.lane.worker import open_broker
 from storage.logs import configure_logging
 from storage.outbox import PLANNING_QUEUE, bulk_queue
+from storage.presence import Role
 from storage.settings import load_settings
 from storage.tracing import configure_tracing, stop_tracing
 from workers.liveness import Liveness
 from workers.metrics import Models, serve
+from workers.presence import PresenceBeat
 from workers.runtime import Runtime, runtime
 
 log = structlog.get_logger()
@@ -107,10 +109,19 @@ def _prepare(instance: Any, **_: Any) -> None:
 
 def _be_watched(held: Runtime, queues: Container[str]) -> None:
     """Before the network is loaded, so that loading is seen as well."""
-    names = {BULK: "maskmill-worker", INTERACTIVE: "maskmill-interactive"}
-    configure_tracing(next((n for q, n in names.items() if q in queues), "maskmill-planner"))
+    role = _role(queues)
+    configure_tracing({"bulk": "maskmill-worker"}.get(role, f"maskmill-{role}"))
     held.metrics.watch(Models(held.engines))
     serve(held.metrics, port=held.settings.worker_metrics_port)
+    beat = PresenceBeat(held, role)
+    beat.start()
+    worker_shutdown.connect(lambda **_: beat.end(), weak=False)
+
+
+def _role(queues: Container[str]) -> Role:
+    if BULK in queues:
+        return "bulk"
+    return "interactive" if INTERACTIVE in queues else "planner"
 
 
 @task_received.connect

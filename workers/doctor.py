@@ -17,9 +17,11 @@ from storage.database import Database
 from storage.lane import WorkerLane
 from storage.lane.worker import open_broker
 from storage.outbox import PLANNING_QUEUE, bulk_queue
+from storage.presence import Worker
 from storage.settings import Settings, load_settings
 from storage.watching import Watched, watched
 from workers.engine import load_engine
+from workers.null_engine import is_null
 
 _ASK_SECONDS = 3.0  # in which workers say what they listen to
 
@@ -52,6 +54,9 @@ def checks(serving: Serving) -> Iterator[Check]:
         yield Check("engine", False, str(error), "pip install 'maskmill[worker]'")
         return
     for model in serving.models:
+        if is_null(model):
+            yield Check(f"model {model}", True, "looks at no image: for trials of the machinery")
+            continue
         try:
             yield Check(f"model {model}", True, _loaded(model, serving))
         except CheckpointError as error:
@@ -88,6 +93,7 @@ def workers_for_jobs(settings: Settings) -> Iterator[Check]:
     no fault where nothing waits."""
     try:
         state, hearing = _watched(settings), _hearing(settings)
+        yield _living(state.workers)
         shards = {queue.model: queue.waiting_shards for queue in state.queues}
         with open_broker(settings) as broker:
             messages = broker.llen(PLANNING_QUEUE)
@@ -100,6 +106,19 @@ def workers_for_jobs(settings: Settings) -> Iterator[Check]:
                 yield _heard(f"bulk {model}", hears, waiting=waiting, messages=messages)
     except (BrokerError, RedisError, SQLAlchemyError) as error:  # the API's half says more
         yield Check("workers", True, f"not known: {type(error).__name__}")
+
+
+def _living(workers: Sequence[Worker]) -> Check:
+    if not workers:
+        return Check("workers", True, "none says that it lives")
+    return Check("workers", True, "; ".join(map(_described, workers)))
+
+
+def _described(worker: Worker) -> str:
+    said = worker.presence
+    loaded = f"{', '.join(said.loaded)} on {said.device}, " if said.loaded else ""
+    used, total = (size / 2**30 for size in (said.memory.used_bytes, said.memory.total_bytes))
+    return f"{said.role} {said.name} ({loaded}{used:.1f} of {total:.1f} GiB)"
 
 
 def _heard(name: str, workers: int, *, waiting: int, messages: int) -> Check:

@@ -1,8 +1,6 @@
 """What a worker process counts, and serves to Prometheus. All names are in this file, but for those
 of requests to S3 (storage.s3_counts) and of the process itself (prometheus_client)."""
 
-import sys
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
@@ -22,10 +20,11 @@ from prometheus_client.registry import Collector
 
 from domain.annotations import ImageOutcome
 from domain.errors import ImageErrorCode, LeaseLost
+from domain.stages import STAGES, Stage
 from domain.version import code_version
 from storage.fetching import FETCH_RETRIES
 from storage.s3_counts import S3_COUNTS
-from workers.engine.observing import STAGES, Stage
+from workers.memory import device_memory
 
 if TYPE_CHECKING:
     from workers.engines import Engines
@@ -117,13 +116,6 @@ class WorkerMetrics:
     def observe_stage(self, stage: Stage, seconds: float) -> None:
         self._stages[stage].observe(seconds)
 
-    @contextmanager
-    def stage(self, stage: Stage) -> Iterator[None]:
-        """Counts what ends well."""
-        began = time.perf_counter()
-        yield
-        self.observe_stage(stage, time.perf_counter() - began)
-
     def images_done(self, outcomes: Iterable[ImageOutcome]) -> None:
         for outcome in outcomes:
             self._images[outcome.error_code or SUCCEEDED].inc()
@@ -176,21 +168,9 @@ class Models(Collector):
             "Of the CUDA device: what tensors have, what this process has, and all there is.",
             labels=["kind"],
         )
-        for kind, byte_count in _device_memory().items():
+        for kind, byte_count in device_memory().items():
             memory.add_metric([kind], byte_count)
         yield memory
-
-
-def _device_memory() -> dict[str, int]:
-    """Nothing where there is no CUDA device, or none is in use yet: asking would open it."""
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_initialized():
-        return {}
-    return {
-        "allocated": torch.cuda.memory_allocated(),
-        "reserved": torch.cuda.memory_reserved(),
-        "total": torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory,
-    }
 
 
 class EmbeddingCache(Collector):

@@ -30,6 +30,7 @@ from workers.heartbeat import Heartbeat, Watch, heartbeat
 from workers.retry_run import RetryRun
 from workers.runtime import Runtime
 from workers.slice_writer import SliceWriter
+from workers.stage_times import StageTimes
 
 log = structlog.get_logger()
 
@@ -97,13 +98,15 @@ def _label(runtime: Runtime, lease: ShardLease, *, beat: Heartbeat) -> End:
     pipeline = run.engine.pipeline(
         floor=run.job.floor,
         max_pixels=runtime.settings.max_image_pixels,
-        observe=runtime.metrics.observe_stage,
+        observe=run.times.observe,
     )
     beat.expect_progress(lambda: pipeline.steps)
     with run.engine.giving_way(runtime.lane), _traced(run):
         is_done = run.retry(pipeline) if lease.retry else run.first(pipeline)
     if beat.lost:
         raise LeaseLost(lease.job_id)
+    with runtime.database.begin() as connection:
+        run.writer.keep_times(connection)
     return End.COMPLETED if is_done else End.CUT_SHORT
 
 
@@ -119,6 +122,7 @@ class _ShardRun:
     prompts: tuple[ConceptPrompt, ...]
     local_root: Path | None
     writer: SliceWriter
+    times: StageTimes
     beat: Heartbeat
     opened: deque[Span] = field(default_factory=deque)
     slice_images: int = FIRST_SLICE_IMAGES
@@ -244,7 +248,7 @@ class _ShardRun:
 
     def _read(self, item: Item) -> bytes:
         try:
-            with self.runtime.metrics.stage("fetch"):
+            with self.times.stage("fetch"):
                 return self.runtime.sources.read_image(
                     item.uri,
                     own=self.runtime.objects,
@@ -292,8 +296,11 @@ def _prepare(runtime: Runtime, lease: ShardLease, *, beat: Heartbeat) -> _ShardR
     check_text_lengths(prompts, engine.limits, count_tokens)
     for item in items:
         check_text_lengths(item.prompts, engine.limits, count_tokens)
-    writer = SliceWriter(runtime, job, lease=lease, weights_sha256=engine.weights_sha256)
-    return _ShardRun(runtime, lease, job, engine, items, prompts, root, writer, beat)
+    times = StageTimes(runtime.metrics)
+    writer = SliceWriter(
+        runtime, job, lease=lease, weights_sha256=engine.weights_sha256, times=times
+    )
+    return _ShardRun(runtime, lease, job, engine, items, prompts, root, writer, times, beat)
 
 
 def _read_items(runtime: Runtime, lease: ShardLease) -> list[Item]:

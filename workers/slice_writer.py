@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from sqlalchemy import Connection
+
 from domain.annotations import ImageOutcome
 from domain.errors import ImageErrorCode, InvalidRequest, LeaseLost
 from domain.items import Item
@@ -22,6 +24,7 @@ from storage.retries import replace_slice
 from storage.shards import ShardLease, SliceCounts
 from storage.slices import Slice
 from workers.runtime import Runtime
+from workers.stage_times import StageTimes
 
 PARQUET = "application/vnd.apache.parquet"
 
@@ -30,11 +33,18 @@ class SliceWriter:
     """`committed` is the number of the shard's images whose outcome stands."""
 
     def __init__(
-        self, runtime: Runtime, job: Job, *, lease: ShardLease, weights_sha256: str
+        self,
+        runtime: Runtime,
+        job: Job,
+        *,
+        lease: ShardLease,
+        weights_sha256: str,
+        times: StageTimes,
     ) -> None:
         self.committed = lease.committed
         self.images = self.failures = 0  # of this run
         self._metrics = runtime.metrics
+        self._times = times
         self._database = runtime.database
         self._output = job.output
         self._lease = lease
@@ -59,6 +69,7 @@ class SliceWriter:
             self._database.begin() as connection,
         ):
             shards.commit_slice(connection, self._lease, span, counts=counts, parts=parts)
+            self.keep_times(connection)
         self.committed = span.end
 
     def read(self, old: Slice) -> Parts:
@@ -95,6 +106,12 @@ class SliceWriter:
             replace_slice(
                 connection, self._lease, old, counts=counts, parts=written, position=position
             )
+            self.keep_times(connection)
+
+    def keep_times(self, connection: Connection) -> None:
+        """What the stages have taken since this was last called, also for images of later slices:
+        several are on their way at a time."""
+        shards.add_stage_seconds(connection, self._lease, self._times.take())
 
     @contextmanager
     def _watched(self, rows: Sequence[tuple[Item, ImageOutcome]]) -> Iterator[None]:
@@ -102,7 +119,7 @@ class SliceWriter:
         failures = sum(not outcome.succeeded for _, outcome in rows)
         with (
             tracing.span("commit slice", images=len(rows), failures=failures),
-            self._metrics.stage("commit"),
+            self._times.stage("commit"),
         ):
             yield
         self._metrics.images_done(outcome for _, outcome in rows)

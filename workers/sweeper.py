@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import structlog
 from sqlalchemy import Connection
 
-from storage import export_runs, jobs, outbox, shards, slices, transitions
+from storage import export_runs, jobs, outbox, presence, shards, slices, transitions
 from storage.database import Database
 from storage.jobs import Job
 from storage.object_store import StoreError, StoreUnavailable
@@ -28,6 +28,7 @@ class Sweeper:
         busy. Of those for shards the publisher leaves out what waits already."""
         with self.database.begin() as connection:
             transitions.cancel_abandoned_shards(connection)
+            presence.forget_silent(connection)
             if ring_for_jobs:
                 self._ring_for_jobs(connection)
             for model in shards.models_with_work(connection):

@@ -14,24 +14,26 @@ from api.system.schemas import (
     ServedModel,
     SystemDocument,
     WaitingDocument,
+    WorkerDocument,
 )
 from domain.lifecycle import OPEN_JOB
 from domain.version import code_version
 from storage.models import find_model
+from storage.presence import Worker
 from storage.watching import ModelQueue, Waiting, Watched, of_all_models
 
 router = APIRouter(prefix="/v1/system", tags=["operations"], route_class=KeyFirst)
 
 
 @router.get("")
-async def get_system(context: RequestContext, _caller: Caller) -> SystemDocument:
-    """How the service stands: what waits, who works, what is loaded. What workers say of their
-    devices and memory is in their own metrics."""
+async def get_system(context: RequestContext, caller: Caller) -> SystemDocument:
+    """How the service stands: what waits, who works, and on what."""
     state, counts = await context.watched(), await context.lane_counts()
     return SystemDocument(
         version=code_version(),
         models=await run_in_threadpool(_models, context),
         queues=state and _queues(state, context.settings.models),
+        workers=state and [_worker(one, is_named=caller.is_admin) for one in state.workers],
         jobs=state and _jobs(state),
         waiting_exports=state and _waiting(state.waiting_exports),
         running_exports=state and _waiting(state.running_exports),
@@ -59,6 +61,23 @@ def _queues(state: Watched, models: list[str]) -> list[QueueDocument]:
 def _queue(queue: ModelQueue, state: Watched) -> QueueDocument:
     values = {name: getattr(queue, name) for name in ModelQueue.__dataclass_fields__}
     return QueueDocument(**values, busy_workers=state.busy_workers.get(queue.model, 0))
+
+
+def _worker(worker: Worker, *, is_named: bool) -> WorkerDocument:
+    said = worker.presence
+    return WorkerDocument(
+        name=said.name if is_named else None,
+        role=said.role,
+        version=said.version,
+        serves=list(said.serves),
+        loaded=list(said.loaded),
+        device=said.device,
+        memory_used_bytes=said.memory.used_bytes,
+        memory_total_bytes=said.memory.total_bytes,
+        is_busy=None if said.role == "interactive" else worker.is_busy,
+        started_at=worker.started_at,
+        seen_at=worker.seen_at,
+    )
 
 
 def _waiting(waiting: Waiting) -> WaitingDocument:

@@ -23,6 +23,17 @@ class ImageMilliseconds(BaseModel):
     p99: float
 
 
+class StageSeconds(BaseModel):
+    """Of all threads and workers together, images that failed included. Stages of different images
+    run at the same time, so these may be more than the seconds that went by."""
+
+    fetch: float = Field(description="From the store, or by the image's URL")
+    decode: float = Field(description="JPEGs that the device decodes count as network")
+    network: float
+    encode: float = Field(description="Of masks as run lengths")
+    commit: float = Field(description="Of results to the store and to PostgreSQL")
+
+
 class Timings(BaseModel):
     """Of the wall clock, pauses included. Planning and labelling overlap."""
 
@@ -33,4 +44,5 @@ class Timings(BaseModel):
     finishing_seconds: Seconds = Field(description="From the last result to the end")
     step_seconds: int | None = Field(description="How long each of `steps` is")
     steps: list[StepDocument]
+    stage_seconds: StageSeconds | None = Field(description="Null before the first result")
     image_milliseconds: ImageMilliseconds | None

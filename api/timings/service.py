@@ -1,5 +1,4 @@
-"""What is stored says of a job when it did what, and how long its images took. Seconds of single
-stages within an image are in the workers' metrics only."""
+"""What is stored says of a job when it did what, and how long its images and their stages took."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,14 +8,22 @@ import numpy as np
 from api.context import Context
 from api.jobs.service import find
 from api.results.stored import stored_part
-from api.timings.schemas import ImageMilliseconds, StepDocument, Timings
+from api.timings.schemas import ImageMilliseconds, StageSeconds, StepDocument, Timings
 from domain.results import iter_images
 from storage.jobs import Job
 from storage.keys import ApiKey
 from storage.object_store import ObjectStore
 from storage.results_store import results_store
 from storage.slices import Slice
-from storage.timings import Step, Work, sampled_slices, step_seconds, steps_of, work_of
+from storage.timings import (
+    Step,
+    Work,
+    sampled_slices,
+    stage_seconds_of,
+    step_seconds,
+    steps_of,
+    work_of,
+)
 
 _STEPS = 60  # of a chart
 _PARTS = 20  # read for the milliseconds of images
@@ -27,6 +34,7 @@ def timings(context: Context, job_id: str, caller: ApiKey) -> Timings:
     with context.database.begin() as connection:
         job = find(connection, job_id, caller)
         work = work_of(connection, job_id)
+        stages = stage_seconds_of(connection, job_id)
         parts = sampled_slices(connection, job_id, most=_PARTS)
         if work is not None:
             seconds = step_seconds(work, most=_STEPS)
@@ -35,6 +43,7 @@ def timings(context: Context, job_id: str, caller: ApiKey) -> Timings:
         **_stretches(job, work),
         step_seconds=seconds,
         steps=[StepDocument.model_validate(step, from_attributes=True) for step in steps],
+        stage_seconds=stages and StageSeconds(**stages),
         image_milliseconds=_milliseconds(parts, results_store(job, settings=context.settings)),
     )
 

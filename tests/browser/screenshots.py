@@ -111,7 +111,8 @@ def test_light(
     expect(page.get_by_text("mean IoU")).to_be_visible()
     _shoot(page, "exports")
     page.get_by_role("link", name="Details").click()
-    expect(page.get_by_text("Images over time")).to_be_visible()
+    stages = page.get_by_role("heading", name="Stages of an image")
+    stages.scroll_into_view_if_needed()
     _shoot(page, "details")
 
 
@@ -141,7 +142,7 @@ def test_dark(
     expect(page.locator(".instances li").first).to_be_visible()
     _shoot(page, "try-it")
     page = console.go("/system")
-    expect(page.get_by_role("heading", name="Models")).to_be_visible()
+    expect(page.get_by_role("row").filter(has_text="Single images")).to_contain_text("Ready")
     _shoot(page, "system")
 
 

@@ -1,10 +1,9 @@
 """How long the stages of a run take, told to whoever counts. Without torch."""
 
 from collections.abc import Callable
-from typing import Literal, get_args
 
-Stage = Literal["fetch", "decode", "network", "encode", "commit"]
-STAGES: tuple[Stage, ...] = get_args(Stage)
+from domain.stages import Stage
+
 Observe = Callable[[Stage, float], None]  # with seconds; from any thread
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from domain.annotations import ImageOutcome, Instance
 from domain.errors import ImageError
 from domain.prompts import ConceptPrompt, Prompt
+from domain.stages import Stage
 from workers.engine.decoding import decode
 from workers.engine.engine import Engine, Found, ImageInput
 from workers.engine.halving import halving
@@ -17,7 +18,7 @@ from workers.engine.image_task import ImageTask
 from workers.engine.jpeg_on_device import DeviceJpeg, suits
 from workers.engine.mask_encoding import EncodedMask, encode, encode_changes
 from workers.engine.mask_resizing import resize
-from workers.engine.observing import Observe, Stage, unobserved
+from workers.engine.observing import Observe, unobserved
 
 SATURATED_SHARE = 0.95  # of the network's queries: there may be more objects than it can return
 

@@ -9,6 +9,7 @@ import pytest
 
 from domain.annotations import ImageOutcome, failure
 from domain.errors import ImageErrorCode
+from storage.shards import add_stage_seconds
 from storage.timings import Work, sampled_slices, step_seconds
 from tests.integration.api.conftest import Api
 from tests.integration.api.labelled import commit, finish, labelled, plan
@@ -64,6 +65,26 @@ def test_stretches_steps_and_milliseconds_are_those_of_the_jobs_work(api: Api) -
         "p50": 30,
         "p90": 46,
         "p99": pytest.approx(49.6),
+    }
+
+
+def test_seconds_of_stages_are_added_up_over_runs_and_not_by_those_who_lost_theirs(
+    api: Api,
+) -> None:
+    job_id = api.create_job()["id"]
+    lease = plan(api, job_id, images=2)
+    assert timings(api, job_id)["stage_seconds"] is None
+    with api.database.begin() as connection:
+        add_stage_seconds(connection, lease, {"network": 2.0, "fetch": 0.5})
+        add_stage_seconds(connection, lease, {"network": 1.0})
+        add_stage_seconds(connection, replace(lease, token=lease.token - 1), {"decode": 9.0})
+        add_stage_seconds(connection, lease, {})
+    assert timings(api, job_id)["stage_seconds"] == {
+        "fetch": 0.5,
+        "decode": 0,
+        "network": 3,
+        "encode": 0,
+        "commit": 0,
     }
 
 

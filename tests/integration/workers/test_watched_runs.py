@@ -15,9 +15,11 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 
 from domain.errors import ImageErrorCode
+from domain.stages import STAGES
 from maskmill.embedded.ports import free_port
 from maskmill.sample_scenes import draw_scene
 from storage import shards
+from storage.timings import stage_seconds_of
 from storage.tracing import configure_tracing, current_traceparent, span, stop_tracing
 from tests.integration.api.conftest import job_body, opened_api, settings_for
 from tests.integration.workers.conftest import Workplace
@@ -69,6 +71,11 @@ def test_a_run_counts_images_instances_shards_and_the_time_of_every_stage(
     assert after[f'{count}{{stage="network"}}'] >= 1
     assert after[f'{count}{{stage="commit"}}'] >= 1
     assert workplace.runtime.engines.loaded == [("demo-sam3", "cpu")]
+    with workplace.runtime.database.begin() as connection:
+        kept = stage_seconds_of(connection, job.id)
+    assert kept == pytest.approx(
+        {stage: after[f'{worker}_stage_seconds_sum{{stage="{stage}"}}'] for stage in STAGES}
+    )
 
 
 def test_a_shard_that_is_put_off_or_lost_is_counted_as_that(

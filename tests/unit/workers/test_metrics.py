@@ -29,15 +29,6 @@ def test_images_are_counted_by_what_became_of_them() -> None:
     assert after['maskmill_worker_images_total{outcome="timeout"}'] == 1
 
 
-def test_what_fails_is_no_time_of_a_stage() -> None:
-    metrics = WorkerMetrics()
-    with metrics.stage("fetch"):
-        pass
-    with pytest.raises(OSError, match="away"), metrics.stage("fetch"):
-        raise OSError("away")
-    assert shown(metrics)['maskmill_worker_stage_seconds_count{stage="fetch"}'] == 1
-
-
 def test_renewals_that_nobody_answered_are_counted_and_a_lost_lease_is_an_answer() -> None:
     metrics = WorkerMetrics()
     for error in (LeaseLost("job_1"), OSError("away")):
