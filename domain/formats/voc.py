@@ -19,6 +19,7 @@ from domain.formats.archives import Archive, archive, note_of
 from domain.formats.colours import voc_colour
 from domain.formats.image_paths import ImageList, ImagePaths
 from domain.formats.sharding import in_files
+from domain.formats.voc_names import BACKGROUND, voc_names
 from domain.formats.xml_text import speakable
 from domain.rle import unroll
 
@@ -40,6 +41,7 @@ def write_voc(source: ExportSource, sink: Sink) -> ExportCounts:
     an image, or as many classes.
     """
     pixel_value(len(source.info.classes) - 1)
+    info = source.info.model_copy(update={"classes": voc_names(source.info.classes)})
     paths = ImagePaths(_stem)
     images = instances = 0
     with sink.file("ImageSets/Segmentation/train.txt") as names:
@@ -49,14 +51,14 @@ def write_voc(source: ExportSource, sink: Sink) -> ExportCounts:
                 listed = ImageList()
                 for image in shard:
                     path = paths.place(image)
-                    _write_image(opened, image, path, source.info)
+                    _write_image(opened, image, path, info)
                     names.write(f"{_stem(path)}\n".encode())
                     listed.append(image, f"JPEGImages/{path}")
                     images += 1
                     instances += len(image.instances)
                 opened.add(note_of(name, ".csv"), listed.content())
     with sink.file("labelmap.txt") as out:
-        out.write(_label_map(source.info.classes).encode())
+        out.write(_label_map(info.classes).encode())
     return ExportCounts(images, instances)
 
 
@@ -154,13 +156,8 @@ def _add(parent: Xml.Element, name: str, value: str) -> None:
 
 def _label_map(classes: Sequence[str]) -> str:
     """As CVAT and Datumaro have it: a line a class, in the order of their pixel values."""
-    lines = ["# label:color_rgb:parts:actions", "background:0,0,0::"]
+    lines = ["# label:color_rgb:parts:actions", f"{BACKGROUND}:0,0,0::"]
     for number, name in enumerate(classes):
         colour = ",".join(map(str, voc_colour(pixel_value(number))))
-        lines.append(f"{_one_word(name)}:{colour}::")
+        lines.append(f"{name}:{colour}::")
     return "\n".join(lines) + "\n"
-
-
-def _one_word(name: str) -> str:
-    """Without what parts the fields and lines of a label map."""
-    return "".join("_" if letter in ":#\r\n" else letter for letter in name)

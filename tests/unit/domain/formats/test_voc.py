@@ -15,6 +15,7 @@ from tests.unit.domain.hard_masks import (
     RowSource,
     hard_source,
     image_rows,
+    named_source,
     pixels,
     source_of,
 )
@@ -123,8 +124,16 @@ def test_the_label_map_has_a_line_for_each_pixel_value(sink: FolderSink) -> None
         "# label:color_rgb:parts:actions",
         "background:0,0,0::",
         "red circle:128,0,0::",
-        "a_star_:0,128,0::",
+        "a_star#:0,128,0::",
     ]
+
+
+def test_an_annotation_names_a_class_as_the_label_map_does(sink: FolderSink) -> None:
+    archive = export(sink, named_source(ExportFormat.VOC, ["a_b", "a:b"]))
+    root = Xml.fromstring(archive.read("Annotations/a.xml"))
+    lines = (sink.folder / "labelmap.txt").read_text().splitlines()
+    names = [line.split(":")[0] for line in lines]
+    assert [one.findtext("name") for one in root.findall("object")] == names[2:] == ["a_b", "a_b 2"]
 
 
 def columns(count: int) -> list[np.ndarray]:
