@@ -16,6 +16,7 @@ import numpy as np
 from pydantic_core import to_json
 
 from domain.exports import ExportCounts, ExportInfo, ExportSource, ShownImage, ShownInstance, Sink
+from domain.formats.addresses import behind
 from domain.formats.json_list import JsonList
 from domain.rle import unroll
 
@@ -46,7 +47,7 @@ def write_fiftyone(source: ExportSource, sink: Sink) -> ExportCounts:
 def _sample(image: ShownImage, info: ExportInfo) -> Document:
     return {
         "_id": _object_id(info.job_id, image.image_index, 0),
-        "filepath": info.options.image_prefix + image.image,
+        "filepath": behind(info.options.image_prefix, image.image),
         "tags": [],
         "metadata": {"_cls": "ImageMetadata", "width": image.width, "height": image.height},
         "_media_type": "image",

@@ -18,6 +18,7 @@ from domain.exports import (
     ShownInstance,
     Sink,
 )
+from domain.formats.addresses import behind
 from domain.formats.parquet import Row, parquet_rows
 from domain.formats.sharding import batches, files_of, in_files
 
@@ -67,7 +68,7 @@ def write_hugging_face(source: ExportSource, sink: Sink) -> ExportCounts:
 
 def _row(image: ShownImage, info: ExportInfo) -> Row:
     return (
-        info.options.image_prefix + image.image,
+        behind(info.options.image_prefix, image.image),
         image.image_index,
         image.custom_id,
         image.width,

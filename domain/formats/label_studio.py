@@ -15,6 +15,7 @@ from domain.exports import (
     ShownInstance,
     Sink,
 )
+from domain.formats.addresses import WEB, behind
 from domain.formats.brush import pack
 from domain.formats.colours import hexadecimal, voc_colour
 from domain.formats.fingerprint import fingerprint
@@ -31,6 +32,7 @@ Kind = Literal["brushlabels", "polygonlabels"]
 Json = dict[str, Any]
 Shape = tuple[ShownInstance, Json]
 
+_ADDRESSES = (*WEB, "/")  # of its own site, such as /data/local-files/?d=
 _TAGS: dict[Kind, str] = {"brushlabels": "BrushLabels", "polygonlabels": "PolygonLabels"}
 
 
@@ -85,7 +87,7 @@ class _Writing:
         info = self._info
         return {
             "data": {
-                "image": info.options.image_prefix + image.image,
+                "image": behind(info.options.image_prefix, image.image, addresses=_ADDRESSES),
                 TASK_ID: f"{info.job_id}/{image.image_index}/{self._fingerprint}",
                 **({} if image.custom_id is None else {"custom_id": image.custom_id}),
             },

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlparse
 from xml.etree import ElementTree as Xml
 
 from domain.exports import ExportInfo
+from domain.formats.addresses import WEB, behind
 from domain.formats.cvat import SCORE
 from domain.formats.fingerprint import fingerprint
 from domain.formats.xml_text import speakable
@@ -90,8 +91,8 @@ class CvatFolder:
                     element.clear()
 
     def _frame(self, element: Xml.Element) -> Frame:
-        url = self.info.options.image_prefix + element.attrib["name"]
-        if not url.startswith(("http://", "https://")):
+        url = behind(self.info.options.image_prefix, element.attrib["name"])
+        if not url.startswith(WEB):
             raise PushError(
                 f"CVAT fetches the images itself, and {url!r} is no web address: give "
                 "--image-prefix https://... for where they can be had"
@@ -100,8 +101,8 @@ class CvatFolder:
 
 
 def _file_name(url: str) -> str:
-    """What CVAT calls an image that it has fetched."""
-    return unquote(urlsplit(url).path).rpartition("/")[2]
+    """What CVAT calls an image that it has fetched: it reads `;` as the end of a path."""
+    return unquote(urlparse(url).path).rpartition("/")[2]
 
 
 def _mask(element: Xml.Element) -> Mask:

@@ -102,7 +102,21 @@ def test_images_are_found_by_their_prefix_and_name(sink: FolderSink) -> None:
     )
     data = [task["data"] for task in tasks(sink)]
     assert data[0]["image"] == "https://example.com/scenes/hard.png"
+    assert data[1]["image"] == "https://example.com/%C3%A4rger%20%26%20%22co%22.png"
     assert data[1]["custom_id"] == "order 66"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "image"),
+    [
+        ("/data/local-files/?d=photos/", "%C3%A4rger%20%26%20%22co%22.png"),
+        ("s3://bucket/", 'ärger & "co".png'),
+        ("", 'ärger & "co".png'),
+    ],
+)
+def test_names_are_quoted_in_addresses_only(sink: FolderSink, prefix: str, image: str) -> None:
+    write_label_studio(hard_source(ExportFormat.LABEL_STUDIO, image_prefix=prefix), sink)
+    assert tasks(sink)[1]["data"]["image"] == prefix + image
 
 
 def test_predictions_name_the_model_and_have_the_mean_score(sink: FolderSink) -> None:

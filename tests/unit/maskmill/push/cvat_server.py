@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from itertools import count
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlparse
+from urllib.request import url2pathname
 
 from tests.unit.maskmill.push.http_server import Json, JsonServer, Refusal, page_of
 
@@ -122,7 +123,9 @@ class Cvat(JsonServer):
         if task["id"] in self.frames:
             raise Refusal(400, "Adding more data is not supported")
         _need(0 <= body["image_quality"] <= 100 and body["sorting_method"] in _SORTINGS)
-        names = [PurePosixPath(unquote(urlsplit(url).path)).name for url in body["remote_files"]]
+        names = [
+            PurePosixPath(url2pathname(urlparse(url).path)).name for url in body["remote_files"]
+        ]
         request_id = f"action=create&target=task&id={task['id']}"
         failure = self._failure(names, body["remote_files"])
         last = {"id": request_id, "status": "finished", "message": ""}

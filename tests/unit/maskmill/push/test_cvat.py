@@ -180,9 +180,18 @@ def test_images_of_one_file_name_go_to_tasks_of_their_own(server: Cvat, tmp_path
 
 
 def test_names_are_found_as_cvat_reads_them_from_addresses(server: Cvat, tmp_path: Path) -> None:
-    rows = named(["a%20b.png?size=1", "é c.png"])
-    push(server, exported(tmp_path / "export", rows))
-    assert images(server) == ["a b.png", "é c.png"]
+    addresses = ["https://x/a%20b.png?size=1", "https://x/é c.png#1", "https://x/d.png;v=2"]
+    push(server, exported(tmp_path / "export", named(addresses), image_prefix=""))
+    assert images(server) == ["a b.png", "é c.png", "d.png"]
+    assert server.sent("POST", "/data")[0]["remote_files"] == addresses
+
+
+def test_a_name_behind_the_prefix_is_the_file_of_that_name(server: Cvat, tmp_path: Path) -> None:
+    names = ["é #1.png", "50%.png", "a?b.png", "c;d.png", "a%20b.png"]
+    push(server, exported(tmp_path / "export", named([f"week #2/{name}" for name in names])))
+    assert images(server) == names
+    first, *_ = server.sent("POST", "/data")[0]["remote_files"]
+    assert first == "https://example.com/i/week%20%232/%C3%A9%20%231.png"
 
 
 def test_images_without_an_address_are_an_error(server: Cvat, tmp_path: Path) -> None:
