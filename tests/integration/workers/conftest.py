@@ -19,6 +19,7 @@ from workers import finish_run, planning_run, shard_run
 from workers.runtime import Runtime, build_runtime
 
 RED_CIRCLE = ({"text": "red circle"},)
+IMAGES = 70  # of `job`
 
 
 @dataclass
@@ -119,3 +120,10 @@ def null_workplace(database_url: str, tmp_path: Path) -> Iterator[Workplace]:
     yield from open_workplace(
         database_url, tmp_path, allowed_sources=["null://"], models=["null", "null:20ms"]
     )
+
+
+@pytest.fixture
+def job(null_workplace: Workplace) -> Job:
+    """One that is done."""
+    uri = f"null://{IMAGES}"
+    return null_workplace.run(null_workplace.submit({"type": "prefix", "uri": uri}))

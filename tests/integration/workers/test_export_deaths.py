@@ -10,7 +10,7 @@ from domain.lifecycle import ExportStatus
 from storage.exports import Export
 from storage.jobs import Job
 from tests.integration.workers.crew import Crew, open_crew
-from tests.integration.workers.test_exports import (
+from tests.integration.workers.export_work import (
     again,
     ask,
     bells,

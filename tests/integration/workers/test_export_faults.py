@@ -16,7 +16,7 @@ from storage import exports, object_keys
 from storage.exports import Export, NewExport
 from storage.jobs import Job
 from tests.integration.workers.conftest import Workplace
-from tests.integration.workers.test_exports import (
+from tests.integration.workers.export_work import (
     again,
     ask,
     expire,
@@ -30,13 +30,6 @@ from tests.integration.workers.test_exports import (
 )
 from workers import export_run, finish_run, planning_run, shard_run
 from workers.export_run import run_exports
-
-IMAGES = 70
-
-
-@pytest.fixture
-def job(null_workplace: Workplace) -> Job:
-    return null_workplace.run(null_workplace.submit(source(IMAGES)))
 
 
 def cancel(workplace: Workplace, export: Export) -> None:
