@@ -1,7 +1,6 @@
 """An export's files in a folder: checked, unpacked, and gone on with where that was stopped."""
 
 import fcntl
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -12,12 +11,12 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 from zipfile import ZipFile
 
+from domain.digests import sha256_of
 from maskmill.answers import ExportFile, Made, MadeT
 from maskmill.connection import ApiError, MaskmillError
 
 STATE = ".maskmill-export.json"  # which export lies here, and which archives are unpacked
 LOCK = ".maskmill-export.lock"
-_CHUNK_BYTES = 2**20
 
 ByteProgress = Callable[[int, int], None]
 """Called with (bytes here, bytes in all)."""
@@ -210,8 +209,5 @@ def _report_more(report: ByteProgress, before: int, total: int, count: int) -> N
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return sha256_of(file)

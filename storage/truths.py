@@ -1,6 +1,5 @@
 """Ground truth to compare a result with: an uploaded file, or an object that jobs may read."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, BinaryIO
 
 from sqlalchemy import Connection
 
+from domain.digests import sha256_of
 from domain.errors import InvalidRequest
 from storage.datasets import find_dataset
 from storage.local_store import LocalStore
@@ -16,7 +16,6 @@ from storage.object_store import ObjectNotFound, ObjectStore
 from storage.sources import Sources
 
 MAX_TRUTH_BYTES = 512 * 2**20  # its masks are held in memory: 3 bytes for each of these at most
-_CHUNK_BYTES = 2**20
 
 
 def truth_place(
@@ -50,9 +49,6 @@ def opened_truth(place: tuple[ObjectStore, str]) -> Iterator[BinaryIO]:
 
 def truth_sha256(file: BinaryIO, *, note: Callable[[], None] = lambda: None) -> str:
     """Leaves the file at its begin."""
-    digest = hashlib.sha256()
-    while chunk := file.read(_CHUNK_BYTES):
-        digest.update(chunk)
-        note()
+    sha256 = sha256_of(file, note=note)
     file.seek(0)
-    return digest.hexdigest()
+    return sha256

@@ -1,6 +1,5 @@
 """A result's parts, out of its store: checked as they come, the next ones fetched meanwhile."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -8,11 +7,11 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
+from domain.digests import sha256_of
 from domain.result_manifest import ResultFile, ResultPart, read_parts
 from storage.object_store import ObjectNotFound, ObjectStore
 
 _PARTS_AHEAD = 3  # of some hundred kilobytes as a rule, in files where they are large
-_CHUNK_BYTES = 2**18
 
 Opened = tuple[BinaryIO, ExitStack]
 
@@ -66,12 +65,8 @@ class StoredParts:
             return opened, stack.pop_all()
 
     def _check(self, opened: BinaryIO, file: ResultFile) -> None:
-        digest, size = hashlib.sha256(), 0
-        while chunk := opened.read(_CHUNK_BYTES):
-            digest.update(chunk)
-            size += len(chunk)
-            self._note()
-        if (size, digest.hexdigest()) != (file.bytes, file.sha256):
+        sha256 = sha256_of(opened, note=self._note)
+        if (opened.tell(), sha256) != (file.bytes, file.sha256):
             raise DamagedResult(f"{file.key} is not what was written there: it has changed since")
 
     def _forget_coming(self) -> None:

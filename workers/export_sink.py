@@ -1,17 +1,16 @@
 """Where a writer leaves its files: temporary ones here, then objects in the result's store."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from domain.digests import sha256_of
 from storage import object_keys
 from storage.export_runs import ExportLease
 from storage.object_store import OCTET_STREAM, ObjectStore
 
-_CHUNK_BYTES = 2**20
 _CONTENT_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".json": "application/json",
@@ -70,9 +69,5 @@ class StoreSink:
 
     def _sha256(self, path: Path) -> str:
         """Read again: a writer may have gone back in it."""
-        digest = hashlib.sha256()
         with path.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                digest.update(chunk)
-                self.note()
-        return digest.hexdigest()
+            return sha256_of(file, note=self.note)

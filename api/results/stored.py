@@ -1,7 +1,6 @@
 """What lies in a user's own bucket may have been changed since: nothing is read unless it is what
 the workers wrote."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO
@@ -9,6 +8,7 @@ from typing import Any, BinaryIO
 from pydantic import ValidationError
 
 from api.problems import ApiProblem
+from domain.digests import sha256_of
 from domain.result_manifest import ResultManifest
 from storage import object_keys
 from storage.object_store import ObjectStore, ObjectTooLarge
@@ -25,17 +25,10 @@ def stored_part(store: ObjectStore, written: Mapping[str, Any]) -> Iterator[Bina
     if store.size(written["key"]) != written["bytes"]:
         raise _damaged(written["key"])
     with store.open(written["key"]) as file:
-        if _sha256(file) != written["sha256"]:
+        if sha256_of(file) != written["sha256"]:
             raise _damaged(written["key"])
         file.seek(0)
         yield file
-
-
-def _sha256(file: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while chunk := file.read(2**18):
-        digest.update(chunk)
-    return digest.hexdigest()
 
 
 def stored_manifest(store: ObjectStore, number: int) -> ResultManifest:
