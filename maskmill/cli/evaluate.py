@@ -93,15 +93,12 @@ def _truth(client: "Client", job_id: str, truth: str) -> dict[str, str]:
 
 
 def _made(client: "Client", asked: "Evaluation", folder: Path) -> "Evaluation":
-    from maskmill.cli.progress import require_success, watch_made
+    from maskmill.cli.progress import leaving, require_success, watch_made
 
-    try:
+    with leaving(f"{asked.id} stays; the same command goes on with it"):
         made = watch_made(asked, client.wait_evaluation)
-    except KeyboardInterrupt:
-        typer.echo(f"{asked.id} stays; the same command goes on with it", err=True)
-        raise typer.Exit(130) from None
-    require_success(made, made.id)
-    return client.download_evaluation(asked.job_id, asked.id, folder)
+        require_success(made, made.id)
+        return client.download_evaluation(asked.job_id, asked.id, folder)
 
 
 def _print(report: "EvaluationReport") -> None:

@@ -108,21 +108,18 @@ def exported(
     job_id: str, options: dict[str, Any], output: Path, *, partial: bool, unpack: bool = True
 ) -> "Export":
     """Have it made, wait for it, and download it into `output`."""
-    from maskmill.cli.progress import byte_bar, require_success, watch_made
+    from maskmill.cli.progress import byte_bar, leaving, require_success, watch_made
     from maskmill.client import Client
 
     with Client() as client:
         asked = client.create_export(job_id, options, partial=partial)
-        try:
+        with leaving(f"{asked.id} stays; the same command goes on with it"):
             made = watch_made(asked, client.wait_export)
             require_success(made, made.id)
             with byte_bar("downloading") as progress:
                 return client.download_export(
                     job_id, made.id, output, unpack=unpack, on_bytes=progress
                 )
-        except KeyboardInterrupt:
-            typer.echo(f"{asked.id} stays; the same command goes on with it", err=True)
-            raise typer.Exit(130) from None
 
 
 def _print_report(export: "Export", folder: Path) -> None:

@@ -137,13 +137,10 @@ def priority(
 
 
 def watch_and_exit(client: "Client", job_id: str) -> None:
-    from maskmill.cli.progress import outcome_line, watch_job
+    from maskmill.cli.progress import leaving, outcome_line, watch_job
 
-    try:
+    with leaving(f"The job goes on: maskmill watch {job_id}"):
         job = watch_job(client, job_id)
-    except KeyboardInterrupt:
-        typer.echo(f"The job goes on: maskmill watch {job_id}", err=True)
-        raise typer.Exit(130) from None
     typer.echo(outcome_line(job), err=True)
     raise typer.Exit(0 if job.status == "succeeded" else 1)
 

@@ -107,15 +107,12 @@ def _ask_unless_asked(client: "Client", job_id: str, images: int) -> None:
 
 
 def _made(client: "Client", job_id: str, folder: Path) -> "Preview":
-    from maskmill.cli.progress import require_success, watch_preview
+    from maskmill.cli.progress import leaving, require_success, watch_preview
 
-    try:
+    with leaving(f"The job stays on hold: maskmill preview {job_id}, or cancel it"):
         made = watch_preview(client, job_id)
-    except KeyboardInterrupt:
-        typer.echo(f"The job stays on hold: maskmill preview {job_id}, or cancel it", err=True)
-        raise typer.Exit(130) from None
-    require_success(made, "the preview")
-    return client.download_preview(job_id, folder)
+        require_success(made, "the preview")
+        return client.download_preview(job_id, folder)
 
 
 def _show(made: "Preview", folder: Path, *, as_json: bool) -> None:

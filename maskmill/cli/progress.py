@@ -85,6 +85,16 @@ def watch_made(asked: MadeT, wait: Callable[[str, str, Callable[[MadeT], None]],
         return wait(asked.job_id, asked.id, show)
 
 
+@contextmanager
+def leaving(hint: str) -> Iterator[None]:
+    """Ctrl-C ends the command with 130, and says what becomes of what the service does."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(hint, err=True)
+        raise typer.Exit(130) from None
+
+
 def require_success(made: Made, name: str) -> None:
     """Ends the command with 1, and the reason, where it has failed or was canceled."""
     if made.status != ExportStatus.SUCCEEDED:
