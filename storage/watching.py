@@ -134,10 +134,25 @@ _RETRYING_DELIVERIES = text("""
     SELECT count(*) FROM deliveries WHERE next_attempt_at IS NOT NULL AND attempts > 0
 """)
 
+# A preview waits once its sample is labelled, as storage.export_runs has it. OFFSET has the
+# sample's slices found by their shards: by their time, all later ones would be read first.
 _WAITING_EXPORTS = text(f"""
-    SELECT count(*), {_age("min(created_at)")}
-      FROM exports WHERE status IN ('queued', 'running') AND kind <> 'preview'
-       AND (lease_expires_at IS NULL OR lease_expires_at < now())
+    SELECT count(*), {_age("min(due_at)")} FROM (
+        SELECT CASE WHEN e.kind = 'preview' THEN greatest(e.created_at, coalesce(
+                   (SELECT max(committed_at) FROM (
+                        SELECT s.committed_at FROM slices s
+                         WHERE s.job_id = j.id AND s.shard_number < j.sample_shards OFFSET 0
+                    ) AS sampled),
+                   j.finished_at, j.planning_at))
+               ELSE e.created_at END AS due_at
+          FROM exports e JOIN jobs j ON j.id = e.job_id
+         WHERE e.status IN ('queued', 'running')
+           AND (e.lease_expires_at IS NULL OR e.lease_expires_at < now())
+           AND (e.kind <> 'preview' OR j.status NOT IN ('queued', 'planning', 'running')
+                OR coalesce((SELECT s.number FROM shards s
+                              WHERE s.job_id = j.id AND s.status IN ('pending', 'running')
+                              ORDER BY s.number LIMIT 1), j.sample_shards) >= j.sample_shards)
+    ) AS waiting
 """)  # noqa: S608
 
 _RUNNING_EXPORTS = text(f"""

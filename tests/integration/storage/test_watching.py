@@ -5,11 +5,12 @@ import pytest
 from sqlalchemy import text
 
 from domain.ids import new_id
+from domain.lifecycle import ResultUse
 from storage import outbox
 from storage.database import Database
-from storage.export_runs import claim_export
+from storage.export_runs import claim_export, exports_wait
 from storage.exports import NewExport, create_export
-from storage.watching import STATEMENTS, ModelQueue, Watched, watched
+from storage.watching import STATEMENTS, ModelQueue, Waiting, Watched, watched
 from tests.integration.storage.rows import add_job, add_key, add_planned_job, claimed, expire_leases
 
 
@@ -123,6 +124,62 @@ def test_exports_wait_until_somebody_makes_them_and_again_when_that_falls_silent
     assert (state.waiting_exports.count, state.running_exports.count) == (3, 0)
 
 
+def test_a_preview_waits_from_when_the_last_image_of_its_sample_is_labelled(
+    database: Database,
+) -> None:
+    key = add_key(database)
+    job = add_planned_job(database, key, shard_count=3)
+    preview = NewExport(job, key, {"images": 2}, "0", "sample", ResultUse.PREVIEW)
+    with database.begin() as connection:
+        create_export(connection, preview)
+    execute(database, "UPDATE exports SET created_at = now() - interval '1 hour'")
+    execute(database, "UPDATE jobs SET planning_at = now() - interval '40 minutes'")
+    assert waiting_previews(database) == Waiting(0, 0.0), "its sample is not drawn"
+    execute(database, "UPDATE jobs SET sample_images = 2, sample_shards = 2")
+    assert waiting_previews(database) == Waiting(0, 0.0), "its sample is not labelled"
+    execute(database, "UPDATE shards SET status = 'succeeded' WHERE number < 2")
+    assert 2400 <= waiting_previews(database).oldest_seconds < 2430, "it has no slices"
+    for number, age in enumerate(("70 s", "50 s", "10 s")):
+        execute(
+            database,
+            f"""INSERT INTO slices (job_id, shard_number, start, token, count, status,
+                    annotations_key, images_key, first_image_index, committed_at)
+                VALUES ('{job}', {number}, 0, {number}, 1, 'committed', 'a', 'b', 0,
+                    now() - interval '{age}')""",
+        )
+    found = waiting_previews(database)
+    assert found.count == 1
+    assert 50 <= found.oldest_seconds < 80, "the third shard is not of the sample"
+    execute(database, "UPDATE exports SET created_at = now() - interval '5 s'")
+    assert 5 <= waiting_previews(database).oldest_seconds < 35, "it was asked for later"
+    with database.begin() as connection:
+        assert claim_export(connection, owner="w", lease_seconds=60) is not None
+    assert waiting_previews(database) == Waiting(0, 0.0)
+
+
+def waiting_previews(database: Database) -> Waiting:
+    """What is counted as waiting is what a worker would take."""
+    found = look(database).waiting_exports
+    with database.begin() as connection:
+        assert exports_wait(connection) == (found.count > 0)
+    return found
+
+
+def test_a_preview_of_a_job_that_has_ended_waits_whatever_became_of_its_sample(
+    database: Database,
+) -> None:
+    key = add_key(database)
+    job = add_planned_job(database, key, shard_count=1)
+    preview = NewExport(job, key, {"images": 2}, "0", "sample", ResultUse.PREVIEW)
+    with database.begin() as connection:
+        create_export(connection, preview)
+    execute(database, "UPDATE exports SET created_at = now() - interval '1 hour'")
+    execute(database, "UPDATE jobs SET status = 'canceled', finished_at = now() - interval '50 s'")
+    found = waiting_previews(database)
+    assert found.count == 1
+    assert 50 <= found.oldest_seconds < 80
+
+
 _THOUSAND_SHARDS = """
     INSERT INTO shards (job_id, number, status, first_image_index, image_count)
     SELECT :job, n, 'succeeded', n * 256, 256 FROM generate_series(0, 999) AS n
@@ -145,13 +202,19 @@ def test_of_twenty_thousand_shards_only_those_that_are_open_are_read(database: D
     execute(database, "UPDATE jobs SET status = 'succeeded'")
     execute(database, f"UPDATE shards SET status = 'pending' WHERE job_id = '{ended}'")
     execute(database, f"UPDATE jobs SET status = 'running' WHERE id = '{ended}'")
+    preview = NewExport(ended, key, {"images": 2}, "0", "sample", ResultUse.PREVIEW)
+    with database.begin() as connection:
+        create_export(connection, preview)
+    execute(database, "UPDATE shards SET status = 'succeeded' WHERE number < 4")
+    execute(database, f"UPDATE jobs SET sample_shards = 4 WHERE id = '{ended}'")
     execute(database, "ANALYZE")
     plans = {name: plan(database, statement) for name, statement in STATEMENTS.items()}
     assert "ix_shards_open" in plans["queues"]
     assert "ix_slices_committed_at" in plans["queues"]
     for name, shown in plans.items():
         assert not re.search(r"Seq Scan on (shards|slices)", shown), (name, shown)
-    assert queue(database).waiting_shards == 1000
+    assert "pk_slices" in plans["waiting exports"]
+    assert queue(database).waiting_shards == 996
     assert queue(database).idle_seconds < 60
 
 
