@@ -116,9 +116,14 @@ _JOBS = text("""
       FROM jobs WHERE status IN ('queued', 'planning', 'running') GROUP BY status
 """)
 
+# A job that was paused, or on hold, waits from when that ended: its events tell.
 _UNPLANNED = text(f"""
-    SELECT count(*), {_age("min(created_at)")}
-      FROM jobs WHERE status = 'queued'
+    SELECT count(*), {_age("min(greatest(created_at, freed.at))")}
+      FROM jobs LEFT JOIN LATERAL (
+            SELECT max(at) AS at FROM events WHERE events.job_id = jobs.id
+               AND events.kind IN ('job.promoted', 'job.resumed', 'preview.queued')
+         ) AS freed ON true
+     WHERE status = 'queued'
        AND cancel_requested_at IS NULL AND paused_at IS NULL AND error IS NULL
        AND (held_at IS NULL OR sample_images IS NOT NULL)
 """)  # noqa: S608

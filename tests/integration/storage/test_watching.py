@@ -1,8 +1,9 @@
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from domain.ids import new_id
 from domain.lifecycle import ResultUse
@@ -10,6 +11,8 @@ from storage import outbox
 from storage.database import Database
 from storage.export_runs import claim_export, exports_wait
 from storage.exports import NewExport, create_export
+from storage.holds import ask_for_sample, promote_job
+from storage.jobs import Job, pause_job, resume_job
 from storage.watching import STATEMENTS, ModelQueue, Waiting, Watched, watched
 from tests.integration.storage.rows import add_job, add_key, add_planned_job, claimed, expire_leases
 
@@ -27,6 +30,20 @@ def execute(database: Database, statement: str) -> None:
 def queue(database: Database) -> ModelQueue:
     [only] = look(database).queues
     return only
+
+
+def promoted(connection: Connection, job: Job) -> None:
+    promote_job(connection, job.id)
+
+
+def sampled(connection: Connection, job: Job) -> None:
+    ask_for_sample(connection, job.id, images=2)
+    preview = NewExport(job.id, job.owner_key_id, {"images": 2}, "0", "sample", ResultUse.PREVIEW)
+    create_export(connection, preview)
+
+
+def resumed(connection: Connection, job: Job) -> None:
+    resume_job(connection, job.id)
 
 
 def test_a_service_with_nothing_to_do_has_empty_queues(database: Database) -> None:
@@ -101,6 +118,26 @@ def test_jobs_bells_and_webhook_calls_that_wait_are_counted(database: Database) 
     assert state.bells.count == 3, "two jobs to plan, one shard to run"
     assert (state.due_deliveries.count, state.retrying_deliveries) == (1, 2)
     assert 40 <= state.due_deliveries.oldest_seconds < 70
+
+
+@pytest.mark.parametrize("freed", [promoted, sampled, resumed])
+def test_a_job_waits_for_a_planner_from_when_it_may_be_planned(
+    database: Database, freed: Callable[[Connection, Job], object]
+) -> None:
+    job = add_job(database, add_key(database))
+    with database.begin() as connection:
+        pause_job(connection, job.id)
+    execute(database, "UPDATE events SET at = now() - interval '1 week'")
+    execute(database, "UPDATE jobs SET created_at = now() - interval '1 week'")
+    if freed is not resumed:
+        execute(database, "UPDATE jobs SET paused_at = NULL, held_at = created_at")
+    assert look(database).unplanned == Waiting(0, 0.0)
+    with database.begin() as connection:
+        freed(connection, job)
+    assert look(database).unplanned.count == 1
+    assert look(database).unplanned.oldest_seconds < 30
+    execute(database, "UPDATE events SET at = at - interval '50 s'")
+    assert 50 <= look(database).unplanned.oldest_seconds < 80
 
 
 def test_exports_wait_until_somebody_makes_them_and_again_when_that_falls_silent(
@@ -207,12 +244,17 @@ def test_of_twenty_thousand_shards_only_those_that_are_open_are_read(database: D
         create_export(connection, preview)
     execute(database, "UPDATE shards SET status = 'succeeded' WHERE number < 4")
     execute(database, f"UPDATE jobs SET sample_shards = 4 WHERE id = '{ended}'")
+    execute(
+        database,
+        "INSERT INTO events (job_id, kind) "
+        "SELECT id, 'shard.running' FROM jobs, generate_series(1, 1000)",
+    )
     execute(database, "ANALYZE")
     plans = {name: plan(database, statement) for name, statement in STATEMENTS.items()}
     assert "ix_shards_open" in plans["queues"]
     assert "ix_slices_committed_at" in plans["queues"]
     for name, shown in plans.items():
-        assert not re.search(r"Seq Scan on (shards|slices)", shown), (name, shown)
+        assert not re.search(r"Seq Scan on (shards|slices|events)", shown), (name, shown)
     assert "pk_slices" in plans["waiting exports"]
     assert queue(database).waiting_shards == 996
     assert queue(database).idle_seconds < 60
