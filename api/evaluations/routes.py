@@ -15,6 +15,19 @@ router = APIRouter(
     prefix="/v1/jobs/{job_id}/evaluations", tags=["evaluations"], route_class=KeyFirst
 )
 
+# It names files and prompts as others called them: of no origin, and without scripts.
+_POLICY = (
+    "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_PAGE_HEADERS = {
+    "Cache-Control": "private, no-store",
+    "Content-Security-Policy": _POLICY,
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
 
 @router.post(
     "",
@@ -58,6 +71,22 @@ def get_evaluation(
 ) -> EvaluationDocument:
     """How far it is, and once it has succeeded its report, with links to download it as a page."""
     return service.get(context, job_id, evaluation_id, caller, request=request)
+
+
+@router.get(
+    "/{evaluation_id}/report.html",
+    response_class=Response,
+    responses={
+        200: {"content": {"text/html": {"schema": {"type": "string"}}}},
+        **declared(404, 409),
+    },
+)
+def show_report(
+    job_id: JobId, evaluation_id: EvaluationId, context: RequestContext, caller: Caller
+) -> Response:
+    """Once it has succeeded, its report as a page to look at; `files` have it to download."""
+    page = service.report_page(context, job_id, evaluation_id, caller)
+    return Response(page, media_type="text/html", headers=_PAGE_HEADERS)
 
 
 @router.post("/{evaluation_id}/cancel", responses=declared(404, 409))

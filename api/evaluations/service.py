@@ -26,8 +26,9 @@ from api.exports.asking import (
 )
 from api.exports.schemas import ExportLinks
 from api.jobs.service import find
-from api.problems import ApiProblem
+from api.problems import ApiProblem, not_found
 from api.results.links import ResultLinks
+from api.results.stored import stored_part
 from domain.errors import InvalidRequest
 from domain.lifecycle import ResultUse
 from storage.database import database_time
@@ -35,10 +36,12 @@ from storage.datasets import find_dataset
 from storage.exports import Export, NewExport
 from storage.keys import ApiKey
 from storage.object_store import ObjectStore
+from storage.results_store import results_store
 from storage.tracing import current_traceparent
 from storage.truths import opened_truth, truth_place, truth_sha256
 
 KIND = ResultUse.EVALUATION
+_PAGE = "report.html"
 
 
 def create(
@@ -96,6 +99,16 @@ def get(
         now = database_time(connection)
     files = linked_files(export, ResultLinks(context, job, request=request))
     return _document(export, now, report=export.report).model_copy(update={"files": files})
+
+
+def report_page(context: Context, job_id: str, evaluation_id: str, caller: ApiKey) -> bytes:
+    with context.database.begin() as connection:
+        job, export = find_made(connection, job_id, evaluation_id, caller, kind=KIND)
+    written = next((file for file in export.files or () if file["name"] == _PAGE), None)
+    if written is None:
+        raise not_found("report")
+    with stored_part(results_store(job, settings=context.settings), written) as file:
+        return file.read()
 
 
 def list_page(context: Context, job_id: str, caller: ApiKey, page: PageRequest) -> EvaluationPage:

@@ -11,6 +11,8 @@ import pytest
 from api.evaluations import service
 from domain.annotations import failure
 from domain.errors import ImageErrorCode
+from storage.object_keys import results_root
+from storage.object_store import open_store
 from storage.truths import truth_sha256
 from tests.integration.api.conftest import Api
 from tests.integration.api.labelled import MASK, commit, finish, found, labelled, plan
@@ -107,6 +109,35 @@ def test_a_result_is_compared_with_the_truth(api: Api, worker: Runtime) -> None:
     (listed,) = api.as_alice("GET", f"/v1/jobs/{job_id}/evaluations").json()["data"]
     assert listed == {**done, "files": None, "report": None}
     assert api.as_alice("GET", f"/v1/jobs/{job_id}/exports").json()["data"] == []
+
+
+def test_the_report_is_shown_as_a_page_that_can_do_nothing(api: Api, worker: Runtime) -> None:
+    asked = ask(api, finished_job(api), uploaded(api, truth()))
+    path = f"{asked.headers['location']}/report.html"
+    assert api.as_alice("GET", path).status_code == 404  # not made yet
+    done = made(api, worker, asked)
+    shown = api.as_alice("GET", path)
+    assert (shown.status_code, shown.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    (file,) = [file for file in done["files"] if file["name"] == "report.html"]
+    assert shown.content == api.client.get(file["url"]).content
+    policy = shown.headers["content-security-policy"].split("; ")
+    assert {"sandbox", "default-src 'none'", "frame-ancestors 'none'"} <= set(policy)
+    assert "content-disposition" not in shown.headers
+    assert api.client.get(path, headers=api.bob).status_code == 404
+    assert api.client.get(path).status_code == 401
+
+
+def test_a_report_that_others_have_changed_is_not_shown(api: Api, worker: Runtime) -> None:
+    done = made(api, worker, ask(api, finished_job(api), uploaded(api, truth())))
+    with api.database.begin() as connection:
+        files = connection.exec_driver_sql(
+            "SELECT files FROM exports WHERE id = %s", (done["id"],)
+        ).scalar_one()
+    (key,) = [file["key"] for file in files if file["name"] == "report.html"]
+    store = open_store(api.settings.object_store, settings=api.settings)
+    store.put(results_root(done["job_id"]) + key, b"<script>")
+    refused = api.as_alice("GET", f"{done['links']['self']}/report.html")
+    assert (refused.status_code, refused.json()["code"]) == (409, "result_damaged")
 
 
 def test_the_same_truth_answers_with_the_same_evaluation(api: Api, worker: Runtime) -> None:

@@ -16,6 +16,7 @@ PUBLIC = {
 NO_JSON = {
     *("/metrics", "/v1/downloads/{token}"),
     "/v1/jobs/{job_id}/images/{image_index}/picture",
+    "/v1/jobs/{job_id}/evaluations/{evaluation_id}/report.html",
 }
 READINESS = {"/readiness", "/readyz"}
 SINGLE_IMAGES = {
