@@ -53,7 +53,7 @@ function Events({ job }) {
   const { data } = useFetched(load, [job.id, job.status, job.paused_at, job.counts.succeeded]);
   const told = (data?.data ?? []).filter(({ kind }) => !kind.startsWith("shard."));
   if (data?.note) return html`<p class="muted">${data.note}</p>`;
-  return html`<ol class="events">${told.map((event) => html`<li key=${event.id}><time class="small muted numbers" datetime=${event.at}>${moment(event.at)}</time><code>${event.kind}</code>
+  return html`<ol class="events" tabindex="0" aria-label="Events">${told.map((event) => html`<li key=${event.id}><time class="small muted numbers" datetime=${event.at}>${moment(event.at)}</time><code>${event.kind}</code>
     ${Object.keys(event.data).length > 0 && html`<span class="small muted cut" title=${JSON.stringify(event.data)}>${said(event.data)}</span>`}</li>`)}</ol>`;
 }
 
