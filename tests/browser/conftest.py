@@ -3,9 +3,11 @@
 Whatever the page says in the browser's console, and every request that fails, fails the test.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -19,11 +21,12 @@ from playwright.sync_api import (
     expect,
 )
 
-from maskmill.answers import Job
+from maskmill.answers import Evaluation, Job
 from maskmill.client import Client
 from maskmill.embedded import EmbeddedStack, StackOptions
 from maskmill.sample_scenes import draw_scene
 from tests.browser.chromium import chromium, sign_in
+from tests.browser.drawn_truth import as_coco
 from tests.services import wait_until
 
 SCENES = 24
@@ -126,6 +129,31 @@ def labelled(client: Client, photos: Path) -> Job:
     """A job on the photos that has ended, for tests that change nothing of it."""
     job = client.submit_folder(photos, PROMPTS, name="Shapes, week 12")
     return client.wait(job.id, timeout_seconds=120)
+
+
+def truth_of(scenes: range, names: dict[str, str] | None = None) -> dict[str, Any]:
+    """What was drawn into these of the photos: as categories with the names of the prompts, or
+    with others by shape."""
+    drawn = {
+        f"scene-{number:02d}.jpg": [
+            (one.shape, one.mask) for one in draw_scene(number, size=SIZE, objects=4).objects
+        ]
+        for number in scenes
+    }
+    return as_coco(drawn, size=(SIZE, SIZE), names=names or {name: name for name in PROMPTS})
+
+
+@pytest.fixture(scope="session")
+def evaluated(
+    client: Client, labelled: Job, tmp_path_factory: pytest.TempPathFactory
+) -> Evaluation:
+    """Half of the photos of the job compared with what was drawn there, but for one thing."""
+    file: Path = tmp_path_factory.mktemp("truth") / "half.json"
+    truth = truth_of(range(SCENES // 2))
+    truth["annotations"].pop(0)
+    file.write_text(json.dumps(truth))
+    made = client.create_evaluation(labelled.id, client.upload_truth("half", file))
+    return client.wait_evaluation(labelled.id, made.id, timeout_seconds=120)
 
 
 @pytest.fixture(scope="session")

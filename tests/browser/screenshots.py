@@ -1,6 +1,8 @@
 """Pictures of the console for the documentation: `make screenshots`. No test, and not collected."""
 
+import json
 import random
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -12,12 +14,14 @@ from domain.documents import JobPromptDocument
 from maskmill.answers import Job
 from maskmill.client import Client
 from maskmill.embedded import EmbeddedStack
-from maskmill.sample_scenes import draw_scene
+from maskmill.sample_scenes import Scene, draw_scene
 from tests.browser.conftest import Console, Open, Watch, signed_in
+from tests.browser.drawn_truth import as_coco
 from tests.services import REPOSITORY
 
 FOLDER = REPOSITORY / "docs" / "console"
 IMAGES = 72
+WIDTH, HEIGHT = 768, 576
 PROMPTS = (
     JobPromptDocument(text="star"),
     JobPromptDocument(text="circle"),
@@ -29,16 +33,22 @@ WINDOW = {"width": 1200, "height": 760}
 _MAX_BYTES = 300_000
 
 
+def _scenes() -> Iterator[tuple[str, Scene, int]]:
+    """Names, squares, and where pictures of `HEIGHT` are cut out of them."""
+    chance = random.Random(7)
+    for number in range(IMAGES):
+        scene = draw_scene(number, size=WIDTH, objects=chance.randint(4, 9), noise=False)
+        name = f"cam{number % 3 + 1}-{number:04d}.jpg"
+        yield name, scene, chance.randint(0, WIDTH - HEIGHT)
+
+
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shots") / "line-3"
     folder.mkdir()
-    chance = random.Random(7)
-    for number in range(IMAGES):
-        scene = draw_scene(number, size=768, objects=chance.randint(4, 9), noise=False)
-        top = chance.randint(0, 192)
-        picture = scene.image.crop((0, top, 768, top + 576))
-        picture.save(folder / f"cam{number % 3 + 1}-{number:04d}.jpg", quality=92)
+    for name, scene, top in _scenes():
+        picture = scene.image.crop((0, top, WIDTH, top + HEIGHT))
+        picture.save(folder / name, quality=92)
     (folder / "cam1-0003.jpg").write_bytes((folder / "cam1-0000.jpg").read_bytes()[:4000])
     (folder / "cam2-0007.jpg").write_bytes(b"<html>404</html>")
     return folder
@@ -114,6 +124,36 @@ def test_light(
     stages = page.get_by_role("heading", name="Stages of an image")
     stages.scroll_into_view_if_needed()
     _shoot(page, "details")
+
+
+@pytest.fixture(scope="session")
+def truth(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What was drawn, but for crosses."""
+    drawn = {
+        name: [(one.shape, one.mask[top : top + HEIGHT]) for one in scene.objects]
+        for name, scene, top in _scenes()
+    }
+    names = {"star": "star", "circle": "circle", "triangle": "pennant", "ring": "ring"}
+    file: Path = tmp_path_factory.mktemp("truth") / "line-3-drawn.json"
+    file.write_text(json.dumps(as_coco(drawn, size=(WIDTH, HEIGHT), names=names)))
+    return file
+
+
+def test_evaluation(
+    open_context: Open,
+    watch: Watch,
+    stack: EmbeddedStack,
+    client: Client,
+    jobs: dict[str, Job],
+    truth: Path,
+) -> None:
+    console = signed_in(open_context(viewport=WINDOW), watch, stack, client)
+    page = console.go(f"/jobs/{jobs['done'].id}/evaluations")
+    page.locator("input[data-for=truth]").set_input_files(truth)
+    page.get_by_role("button", name="Evaluate", exact=True).click()
+    expect(page.get_by_text("Worst images", exact=True)).to_be_visible(timeout=120_000)
+    page.evaluate("window.scrollTo(0, 0)")
+    _shoot(page, "evaluation")
 
 
 def test_dark(

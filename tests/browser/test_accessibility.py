@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from maskmill.answers import Job
+from maskmill.answers import Evaluation, Job
 from maskmill.client import Client
 from maskmill.embedded import EmbeddedStack
 from tests.browser.conftest import Console, Open, Watch, signed_in
@@ -29,6 +29,7 @@ def _pages(job: Job) -> dict[str, str]:
         f"/jobs/{job.id}": "scene-00.jpg",
         f"/jobs/{job.id}/errors": "Save it as JPEG",
         f"/jobs/{job.id}/exports": "New export",
+        f"/jobs/{job.id}/evaluations": "Worst images",
         f"/jobs/{job.id}/details": "What happened",
         f"/jobs/{job.id}/images/0": "Raw JSON",
     }
@@ -48,6 +49,7 @@ def test_axe_finds_nothing_serious(
     stack: EmbeddedStack,
     client: Client,
     labelled: Job,
+    evaluated: Evaluation,
     scheme: str,
 ) -> None:
     # in the page's own world scripts are the page's: axe is none of them
@@ -74,7 +76,12 @@ def test_sign_in_has_nothing_serious_either(
 
 
 def test_no_page_scrolls_sideways_at_360_pixels(
-    open_context: Open, watch: Watch, stack: EmbeddedStack, client: Client, labelled: Job
+    open_context: Open,
+    watch: Watch,
+    stack: EmbeddedStack,
+    client: Client,
+    labelled: Job,
+    evaluated: Evaluation,
 ) -> None:
     context = open_context(viewport={"width": 360, "height": 740}, has_touch=True)
     console = signed_in(context, watch, stack, client)

@@ -9,6 +9,7 @@ import { ErrorNotice, Skeletons } from "../ui/basics.js";
 import { JobActions, ProgressBar, StateChip, doneOf, imagesDone, pace, timeLeft } from "../ui/job-parts.js";
 import { Details } from "./job/details.js";
 import { Errors } from "./job/errors.js";
+import { Evaluations } from "./job/evaluations.js";
 import { Exports } from "./job/exports.js";
 import { Gallery, ORDERS, lengthOf } from "./job/gallery.js";
 import { Preview } from "./job/preview.js";
@@ -28,6 +29,7 @@ export function Job({ id, tab = "images", image, query }) {
     ${tab === "images" && html`<${Images} job=${job} image=${image} query=${query} />`}
     ${tab === "errors" && html`<${Errors} job=${job} />`}
     ${tab === "exports" && html`<${Exports} job=${job} round=${exportRound} />`}
+    ${tab === "evaluations" && html`<${Evaluations} job=${job} />`}
     ${tab === "details" && html`<${Details} job=${job} />`}`;
 }
 
@@ -69,7 +71,7 @@ function Announcement({ job }) {
 
 function Tabs({ job, tab }) {
   const failed = job.counts.failed;
-  const tabs = [["images", "Images"], ["errors", "Errors"], ["exports", "Exports"], ["details", "Details"]];
+  const tabs = [["images", "Images"], ["errors", "Errors"], ["exports", "Exports"], ["evaluations", "Evaluations"], ["details", "Details"]];
   return html`<nav class="tabs" aria-label="Of this job">
     ${tabs.map(([key, text]) => html`<a href=${key === "images" ? `#/jobs/${job.id}` : `#/jobs/${job.id}/${key}`} aria-current=${key === tab ? "page" : undefined}>
       ${text}${key === "errors" && failed > 0 && html` <span class="badge bad">${count(failed)}</span>`}</a>`)}
