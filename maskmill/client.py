@@ -212,6 +212,10 @@ class Client(ResultCalls):
     def iter_datasets(self) -> Iterator[Dataset]:
         return self._pages(Dataset, "/v1/datasets")
 
+    def delete_dataset(self, dataset_id: str) -> None:
+        """With its files, however long that takes. Refused while something reads it."""
+        self._connection.delete(f"/v1/datasets/{segment(dataset_id)}")
+
     def upload_file(self, dataset_id: str, path: str, file: Path) -> None:
         """Store `file` as `path` of the dataset, replacing what is there."""
         address = f"/v1/datasets/{segment(dataset_id)}/files/{quote(path)}"

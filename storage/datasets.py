@@ -5,10 +5,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, Select, delete, insert, or_, select
 
 from domain.ids import new_id
-from storage.tables import datasets
+from storage.conditions import EXPORT_IS_OPEN, JOB_IS_OPEN
+from storage.tables import datasets, exports, jobs
 
 _COLUMNS = (
     datasets.c.id,
@@ -45,11 +46,51 @@ def find_dataset(
     connection: Connection, dataset_id: str, *, owner_key_id: str | None = None
 ) -> Dataset | None:
     """The dataset, if `owner_key_id` (None: anybody) may see it."""
+    return _one(connection, _query(dataset_id, owner_key_id))
+
+
+def keep_dataset(
+    connection: Connection, dataset_id: str, *, owner_key_id: str | None = None
+) -> Dataset | None:
+    """As `find_dataset`; it is not deleted before the transaction has ended."""
+    query = _query(dataset_id, owner_key_id).with_for_update(read=True, key_share=True)
+    return _one(connection, query)
+
+
+def take_dataset(
+    connection: Connection, dataset_id: str, *, owner_key_id: str | None = None
+) -> Dataset | None:
+    """As `find_dataset`; until the transaction has ended no job begins with it."""
+    return _one(connection, _query(dataset_id, owner_key_id).with_for_update())
+
+
+def _query(dataset_id: str, owner_key_id: str | None) -> Select[Any]:
     query = select(*_COLUMNS).where(datasets.c.id == dataset_id)
-    if owner_key_id is not None:
-        query = query.where(datasets.c.owner_key_id == owner_key_id)
+    return query if owner_key_id is None else query.where(datasets.c.owner_key_id == owner_key_id)
+
+
+def _one(connection: Connection, query: Select[Any]) -> Dataset | None:
     row = connection.execute(query).one_or_none()
     return Dataset(*row) if row else None
+
+
+def is_read_from(connection: Connection, dataset_id: str) -> bool:
+    """Whether an open job has its images there, or an open evaluation its truth."""
+    has_images = select(jobs.c.id).where(
+        JOB_IS_OPEN,
+        jobs.c.source["type"].astext == "dataset",
+        jobs.c.source["id"].astext == dataset_id,
+    )
+    has_truth = select(exports.c.id).where(
+        EXPORT_IS_OPEN, exports.c.options["truth"]["id"].astext == dataset_id
+    )
+    found = connection.execute(select(or_(has_images.exists(), has_truth.exists())))
+    return bool(found.scalar_one())
+
+
+def forget_dataset(connection: Connection, dataset_id: str) -> None:
+    """Jobs go on to name it."""
+    connection.execute(delete(datasets).where(datasets.c.id == dataset_id))
 
 
 def list_datasets(

@@ -32,7 +32,7 @@ from api.results.stored import stored_part
 from domain.errors import InvalidRequest
 from domain.lifecycle import ResultUse
 from storage.database import database_time
-from storage.datasets import find_dataset
+from storage.datasets import keep_dataset
 from storage.exports import Export, NewExport
 from storage.keys import ApiKey
 from storage.object_store import ObjectStore
@@ -61,6 +61,7 @@ def create(
         sha256 = truth_sha256(file)
     with context.database.begin() as connection:
         job = find(connection, job_id, caller)
+        _keep_truth(connection, caller, request)
         new = NewExport(
             job_id=job.id,
             owner_key_id=caller.id,
@@ -78,17 +79,20 @@ def create(
 def _truth_place(
     context: Context, connection: Connection, caller: ApiKey, request: EvaluationRequest
 ) -> tuple[ObjectStore, str]:
+    _keep_truth(connection, caller, request)
+    truth = request.truth.model_dump()
+    try:
+        return truth_place(connection, truth, own=context.store, sources=context.sources)
+    except InvalidRequest as error:
+        raise ApiProblem(403, error.code, error.message) from error
+
+
+def _keep_truth(connection: Connection, caller: ApiKey, request: EvaluationRequest) -> None:
     truth = request.truth
-    if isinstance(truth, DatasetTruth) and not find_dataset(
+    if isinstance(truth, DatasetTruth) and not keep_dataset(
         connection, truth.id, owner_key_id=caller.id
     ):
         raise ApiProblem(422, "dataset_not_found", "There is no such dataset, or it is not yours.")
-    try:
-        return truth_place(
-            connection, truth.model_dump(), own=context.store, sources=context.sources
-        )
-    except InvalidRequest as error:
-        raise ApiProblem(403, error.code, error.message) from error
 
 
 def get(

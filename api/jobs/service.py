@@ -25,7 +25,7 @@ from domain.prompts import TokenCounter, check_text_lengths
 from domain.tokens import token_counter
 from storage import jobs as stored_jobs
 from storage.allowances import images_left_of, open_jobs_of
-from storage.datasets import find_dataset
+from storage.datasets import keep_dataset
 from storage.guarded_fetch import FetchRefused
 from storage.jobs import Job, NewJob
 from storage.keys import ApiKey
@@ -137,7 +137,7 @@ def _check_duplicates(prompts: Sequence[JobPromptDocument]) -> None:
 def _check_dataset(connection: Connection, request: JobRequest, caller: ApiKey) -> None:
     if not isinstance(request.source, DatasetSource):
         return
-    if find_dataset(connection, request.source.id, owner_key_id=caller.id) is None:
+    if keep_dataset(connection, request.source.id, owner_key_id=caller.id) is None:
         raise ApiProblem(422, "dataset_not_found", "There is no such dataset, or it is not yours.")
 
 

@@ -1,6 +1,8 @@
 """`maskmill evaluate`"""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,8 +73,7 @@ def evaluate(
     if min_score is not None:
         options["min_score"] = min_score
     folder = report or Path(f"evaluation-{job_id}")
-    with Client() as client:
-        where = _truth(client, job_id, truth)
+    with Client() as client, _truth(client, job_id, truth) as where:
         asked = client.create_evaluation(job_id, where, partial=partial, **options)
         made = _made(client, asked, folder)
     assert made.report is not None  # it has succeeded
@@ -83,13 +84,24 @@ def evaluate(
     typer.echo(f"\nLook at {folder / 'report.html'}")
 
 
-def _truth(client: "Client", job_id: str, truth: str) -> dict[str, str]:
+@contextmanager
+def _truth(client: "Client", job_id: str, truth: str) -> Iterator[dict[str, str]]:
+    """A file is uploaded for as long as the evaluation needs it: the service does not let go of it
+    before that has ended, also where somebody has stopped waiting."""
+    from maskmill.connection import MaskmillError
+
     if truth.startswith("s3://"):
-        return {"type": "object", "uri": truth}
+        yield {"type": "object", "uri": truth}
+        return
     path = Path(truth)
     if not path.is_file():
         raise typer.BadParameter(f"{truth!r} is no file and no s3:// address")
-    return client.upload_truth(f"truth of {job_id}", path)
+    where = client.upload_truth(f"truth of {job_id}", path)
+    try:
+        yield where
+    finally:
+        with suppress(MaskmillError):
+            client.delete_dataset(where["id"])
 
 
 def _made(client: "Client", asked: "Evaluation", folder: Path) -> "Evaluation":

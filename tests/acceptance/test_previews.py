@@ -124,6 +124,8 @@ def test_a_result_is_compared_with_what_was_drawn(
     again = maskmill(service, "evaluate", job.id, "--truth", str(truth), "--report", str(report))
     assert again == said
     assert len(list(service.client.iter_evaluations(job.id))) == 1
+    names = [dataset.name for dataset in service.client.iter_datasets()]
+    assert f"truth of {job.id}" not in names
 
 
 def drawn(shapes: list[str]) -> dict[str, Any]:

@@ -3,11 +3,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
+from api.datasets import service
 from storage import object_keys
-from storage.datasets import add_dataset
+from storage.datasets import add_dataset, keep_dataset, take_dataset
 from storage.object_store import open_store
 from tests.integration.api.conftest import Api, job_body
 
@@ -137,3 +141,99 @@ def link(api: Api, folder: str, *, key: str) -> "subprocess.CompletedProcess[str
         text=True,
         check=False,
     )
+
+
+def upload(api: Api, dataset_id: str, *paths: str) -> None:
+    for path in paths:
+        url = f"/v1/datasets/{dataset_id}/files/{path}"
+        assert api.as_alice("PUT", url, content=b"x").status_code == 200
+
+
+def left_of(api: Api, dataset_id: str) -> list[str]:
+    store = open_store(api.settings.object_store, settings=api.settings)
+    return [info.key for info in store.list(object_keys.dataset_prefix(dataset_id))]
+
+
+def test_a_dataset_is_deleted_with_its_files_and_no_others(api: Api) -> None:
+    gone, kept = create_dataset(api), create_dataset(api)
+    for dataset_id in (gone, kept):
+        upload(api, dataset_id, "a", "b/c")
+    assert api.as_alice("DELETE", f"/v1/datasets/{gone}").status_code == 204
+    assert (left_of(api, gone), len(left_of(api, kept))) == ([], 2)
+    assert api.as_alice("GET", f"/v1/datasets/{gone}").status_code == 404
+    assert api.as_alice("DELETE", f"/v1/datasets/{gone}").status_code == 404
+    assert [one["id"] for one in api.as_alice("GET", "/v1/datasets").json()["data"]] == [kept]
+
+
+def test_only_its_owner_and_admins_delete_a_dataset(api: Api) -> None:
+    dataset_id = create_dataset(api)
+    url = f"/v1/datasets/{dataset_id}"
+    assert api.client.delete(url, headers=api.bob).status_code == 404
+    assert api.as_alice("GET", url).status_code == 200
+    assert api.client.delete(url, headers=api.admin).status_code == 204
+
+
+def test_a_dataset_stays_while_a_job_reads_it(api: Api) -> None:
+    dataset_id = create_dataset(api)
+    upload(api, dataset_id, "a")
+    body = job_body(source={"type": "dataset", "id": dataset_id})
+    job = api.as_alice("POST", "/v1/jobs", json=body).json()["id"]
+    refused = api.as_alice("DELETE", f"/v1/datasets/{dataset_id}")
+    assert (refused.status_code, refused.json()["code"]) == (409, "dataset_in_use")
+    assert len(left_of(api, dataset_id)) == 1
+    with api.database.begin() as connection:
+        connection.execute(text("UPDATE jobs SET status = 'succeeded'"))
+    assert api.as_alice("DELETE", f"/v1/datasets/{dataset_id}").status_code == 204
+    assert api.as_alice("GET", f"/v1/jobs/{job}").json()["source"]["id"] == dataset_id
+
+
+def test_a_dataset_with_many_files_is_deleted_in_turns_and_known_until_the_last_is_gone(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_FILES_AT_ONCE", 2)
+    monkeypatch.setattr(service, "_SECONDS_AT_ONCE", -1.0)
+    dataset_id = create_dataset(api)
+    upload(api, dataset_id, *"abcde")
+    url = f"/v1/datasets/{dataset_id}"
+    for left in (3, 1, 0):
+        answer = api.as_alice("DELETE", url)
+        assert (answer.status_code, answer.headers["retry-after"]) == (202, "1")
+        assert len(left_of(api, dataset_id)) == left
+        assert api.as_alice("GET", url).status_code == 200
+    assert api.as_alice("DELETE", url).status_code == 204
+
+
+def test_no_job_begins_with_a_dataset_that_is_about_to_go(api: Api) -> None:
+    dataset_id = create_dataset(api)
+    with api.database.begin() as deleting, api.database.begin() as beginning:
+        assert take_dataset(deleting, dataset_id) is not None
+        beginning.execute(text("SET LOCAL lock_timeout = '100ms'"))
+        with pytest.raises(OperationalError, match="lock timeout"):
+            keep_dataset(beginning, dataset_id)
+
+
+def test_files_that_come_while_a_dataset_is_deleted_do_not_stay(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset_id = create_dataset(api)
+    store = type(open_store(api.settings.object_store, settings=api.settings))
+    put = store.put_file
+
+    def delete_then_put(self: Any, *arguments: Any, **options: Any) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "put_file", put)
+            assert api.as_alice("DELETE", f"/v1/datasets/{dataset_id}").status_code == 204
+        put(self, *arguments, **options)
+
+    monkeypatch.setattr(store, "put_file", delete_then_put)
+    answer = api.as_alice("PUT", f"/v1/datasets/{dataset_id}/files/a", content=b"x")
+    assert answer.status_code == 404
+    assert left_of(api, dataset_id) == []
+
+
+def test_a_linked_folder_keeps_its_files(api: Api, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    with api.database.begin() as connection:
+        linked = add_dataset(connection, api.alice_id, name="linked", local_root=str(tmp_path))
+    assert api.as_alice("DELETE", f"/v1/datasets/{linked.id}").status_code == 204
+    assert (tmp_path / "a.png").exists()

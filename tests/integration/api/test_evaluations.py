@@ -203,6 +203,17 @@ def test_a_truth_that_is_not_there_or_not_the_callers_is_refused(api: Api) -> No
     assert upwards.status_code == 422
 
 
+def test_a_truth_stays_until_its_evaluation_has_ended(api: Api, worker: Runtime) -> None:
+    where = uploaded(api, truth())
+    asked = ask(api, finished_job(api), where)
+    refused = api.as_alice("DELETE", f"/v1/datasets/{where['id']}")
+    assert (refused.status_code, refused.json()["code"]) == (409, "dataset_in_use")
+    done = made(api, worker, asked)
+    assert api.as_alice("DELETE", f"/v1/datasets/{where['id']}").status_code == 204
+    shown = api.as_alice("GET", done["links"]["self"]).json()
+    assert (shown["status"], shown["truth"]) == ("succeeded", where)
+
+
 def test_no_connection_waits_while_a_truth_is_read(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:

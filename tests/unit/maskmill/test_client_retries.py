@@ -47,7 +47,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    do_POST = do_GET  # noqa: N815
+    do_POST = do_DELETE = do_GET  # noqa: N815
 
     def log_message(self, *_arguments: object) -> None: ...
 
@@ -171,3 +171,12 @@ def test_a_limit_is_not_waited_for_longer_than_is_reasonable() -> None:
     assert pause_seconds({"Retry-After": "86400"}) == 60
     assert pause_seconds({"Retry-After": "Fri, 31 Dec 2027 23:59:59 GMT"}) <= 5
     assert pause_seconds({}) <= 5
+
+
+def test_a_dataset_is_asked_to_go_until_it_is_gone(
+    server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maskmill.connection._LEFT_PAUSE_SECONDS", 0.0)
+    server.answers = [(202, {}), None, (202, {}), (200, {})]
+    client.delete_dataset("ds_1")
+    assert [request[:2] for request in server.requests] == [("DELETE", "/v1/datasets/ds_1")] * 4
