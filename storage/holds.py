@@ -1,6 +1,6 @@
 """Jobs on hold: planned no further than a sample of their images, until they are promoted."""
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, func, update
 
 from storage import outbox
 from storage.conditions import JOB_IS_OPEN
@@ -15,7 +15,7 @@ def ask_for_sample(connection: Connection, job_id: str, *, images: int) -> bool:
         update(jobs)
         .where(jobs.c.id == job_id, JOB_IS_OPEN, IS_WANTED)
         .where(jobs.c.held_at.is_not(None), jobs.c.sample_images.is_(None))
-        .values(sample_images=images)
+        .values(sample_images=images, wanted_at=func.now())
     )
     if connection.execute(asked).rowcount == 0:
         return False
@@ -38,7 +38,7 @@ def promote_job(connection: Connection, job_id: str) -> None:
     wished = (
         update(jobs)
         .where(jobs.c.id == job_id, JOB_IS_OPEN, jobs.c.held_at.is_not(None))
-        .values(held_at=None, lease_attempts=0)
+        .values(held_at=None, wanted_at=func.now(), lease_attempts=0)
     )
     if connection.execute(wished).rowcount:
         record_event(connection, job_id, kind="job.promoted")

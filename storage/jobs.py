@@ -181,7 +181,7 @@ def resume_job(connection: Connection, job_id: str) -> None:
     wished = (
         update(jobs)
         .where(jobs.c.id == job_id, jobs.c.paused_at.is_not(None), JOB_IS_OPEN)
-        .values(paused_at=None)
+        .values(paused_at=None, wanted_at=func.now())
         .returning(jobs.c.model)
     )
     model = connection.execute(wished).scalar_one_or_none()

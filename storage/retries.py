@@ -37,6 +37,7 @@ def retry_job(connection: Connection, job_id: str, *, codes: Collection[str]) ->
         .where(jobs.c.id == job_id)
         .values(
             running_at=planned_at,
+            wanted_at=func.now(),
             finished_at=None,
             totals=null(),
             cancel_requested_at=None,

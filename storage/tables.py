@@ -113,6 +113,7 @@ jobs = Table(
     # Wishes. A cancel keeps what is done, a pause too; an error ends the job as failed.
     Column("cancel_requested_at", Time),
     Column("paused_at", Time),
+    Column("wanted_at", Time, nullable=False, server_default=func.now()),  # since when, again
     Column("held_at", Time),  # not to be labelled but for a sample, until it is promoted
     Column("error", JSONB),
     # So many images are to be looked at before the others; these are the job's first shards, as

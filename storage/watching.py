@@ -83,11 +83,11 @@ def _age(moment: str) -> str:
 
 _QUEUES = text(f"""
     WITH job AS (
-        SELECT id, model, created_at,
+        SELECT id, model, wanted_at,
                cancel_requested_at IS NULL AND paused_at IS NULL AND error IS NULL AS wanted
           FROM jobs WHERE status IN ('queued', 'planning', 'running')
     ), work AS (
-        SELECT job.id, job.model, job.wanted, job.created_at,
+        SELECT job.id, job.model, job.wanted, job.wanted_at,
                count(*) FILTER (WHERE wanted AND s.status = 'pending') AS waiting_shards,
                sum(image_count - committed) FILTER (WHERE wanted AND s.status = 'pending')
                    AS waiting_images,
@@ -98,11 +98,11 @@ _QUEUES = text(f"""
                min(s.available_at) FILTER (WHERE wanted AND s.status = 'pending') AS oldest_at
           FROM job JOIN shards s ON s.job_id = job.id
          WHERE s.status IN ('pending', 'running')
-         GROUP BY job.id, job.model, job.wanted, job.created_at
+         GROUP BY job.id, job.model, job.wanted, job.wanted_at
     )
     SELECT work.model, sum(waiting_shards)::int8, coalesce(sum(waiting_images), 0)::int8,
            sum(running)::int8, sum(expired)::int8, {_age("min(oldest_at)")},
-           {_age("greatest(max(last.committed_at), min(created_at) FILTER (WHERE wanted))")}
+           {_age("greatest(max(last.committed_at), min(wanted_at) FILTER (WHERE wanted))")}
       FROM work LEFT JOIN LATERAL (
             SELECT committed_at FROM slices
              WHERE slices.job_id = work.id AND committed_at IS NOT NULL
@@ -116,14 +116,9 @@ _JOBS = text("""
       FROM jobs WHERE status IN ('queued', 'planning', 'running') GROUP BY status
 """)
 
-# A job that was paused, or on hold, waits from when that ended: its events tell.
 _UNPLANNED = text(f"""
-    SELECT count(*), {_age("min(greatest(created_at, freed.at))")}
-      FROM jobs LEFT JOIN LATERAL (
-            SELECT max(at) AS at FROM events WHERE events.job_id = jobs.id
-               AND events.kind IN ('job.promoted', 'job.resumed', 'preview.queued')
-         ) AS freed ON true
-     WHERE status = 'queued'
+    SELECT count(*), {_age("min(wanted_at)")}
+      FROM jobs WHERE status = 'queued'
        AND cancel_requested_at IS NULL AND paused_at IS NULL AND error IS NULL
        AND (held_at IS NULL OR sample_images IS NOT NULL)
 """)  # noqa: S608

@@ -1,4 +1,4 @@
-"""Workers that say they live, and what the stages of shard runs take."""
+"""Workers that say they live, what the stages of runs take, and since when jobs are wanted."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -19,6 +19,9 @@ def upgrade() -> None:
         )
         op.add_column("shards", seconds)
     time = sa.DateTime(timezone=True)
+    wanted_at = sa.Column("wanted_at", time, server_default=sa.func.now(), nullable=False)
+    op.add_column("jobs", wanted_at)
+    op.execute("UPDATE jobs SET wanted_at = created_at")
     op.create_table(
         "workers",
         sa.Column("name", sa.Text(), nullable=False),
@@ -37,5 +40,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("workers")
+    op.drop_column("jobs", "wanted_at")
     for stage in reversed(_STAGES):
         op.drop_column("shards", f"{stage}_seconds")

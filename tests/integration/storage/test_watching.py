@@ -72,7 +72,7 @@ def test_what_waits_and_what_runs_is_counted_by_model(database: Database) -> Non
 def test_what_nobody_wants_now_does_not_wait(database: Database, wish: str) -> None:
     add_planned_job(database, add_key(database), shard_count=2)
     claimed(database)
-    execute(database, f"UPDATE jobs SET {wish}, created_at = now() - interval '1 hour'")
+    execute(database, f"UPDATE jobs SET {wish}, wanted_at = now() - interval '1 hour'")
     found = queue(database)
     assert (found.waiting_shards, found.oldest_wait_seconds, found.idle_seconds) == (0, 0, 0)
     assert found.running_leases == 1, "its runner has not heard of it yet"
@@ -81,7 +81,7 @@ def test_what_nobody_wants_now_does_not_wait(database: Database, wish: str) -> N
 def test_idle_is_the_time_since_the_last_slice_of_any_job_of_the_model(database: Database) -> None:
     key = add_key(database)
     first, _ = (add_planned_job(database, key, shard_count=1) for _ in range(2))
-    execute(database, "UPDATE jobs SET created_at = now() - interval '2 hours'")
+    execute(database, "UPDATE jobs SET wanted_at = now() - interval '2 hours'")
     assert queue(database).idle_seconds >= 7200
     for age in ("3 hours", "50 s"):
         execute(
@@ -94,13 +94,24 @@ def test_idle_is_the_time_since_the_last_slice_of_any_job_of_the_model(database:
     assert 50 <= queue(database).idle_seconds < 80
 
 
+def test_a_job_that_goes_on_after_a_week_is_not_idle_for_that_long(database: Database) -> None:
+    job_id = add_planned_job(database, add_key(database), shard_count=1)
+    with database.begin() as connection:
+        pause_job(connection, job_id)
+    execute(database, "UPDATE jobs SET wanted_at = now() - interval '1 week'")
+    assert queue(database).idle_seconds == 0, "paused"
+    with database.begin() as connection:
+        resume_job(connection, job_id)
+    assert queue(database).idle_seconds < 30
+
+
 def test_jobs_bells_and_webhook_calls_that_wait_are_counted(database: Database) -> None:
     key = add_key(database)
     job = add_job(database, key)
     add_planned_job(database, key, shard_count=1)
     execute(database, f"UPDATE jobs SET paused_at = now() WHERE id = '{job.id}'")
     assert look(database).unplanned.count == 0, "paused"
-    execute(database, "UPDATE jobs SET paused_at = NULL, created_at = now() - interval '30 s'")
+    execute(database, "UPDATE jobs SET paused_at = NULL, wanted_at = now() - interval '30 s'")
     with database.begin() as connection:
         outbox.ring(connection, outbox.Tasks.RUN_SHARDS)
         for due, attempts in (("- interval '40 s'", 3), ("+ interval '1 h'", 1)):
@@ -127,8 +138,7 @@ def test_a_job_waits_for_a_planner_from_when_it_may_be_planned(
     job = add_job(database, add_key(database))
     with database.begin() as connection:
         pause_job(connection, job.id)
-    execute(database, "UPDATE events SET at = now() - interval '1 week'")
-    execute(database, "UPDATE jobs SET created_at = now() - interval '1 week'")
+    execute(database, "UPDATE jobs SET wanted_at = now() - interval '1 week'")
     if freed is not resumed:
         execute(database, "UPDATE jobs SET paused_at = NULL, held_at = created_at")
     assert look(database).unplanned == Waiting(0, 0.0)
@@ -136,7 +146,7 @@ def test_a_job_waits_for_a_planner_from_when_it_may_be_planned(
         freed(connection, job)
     assert look(database).unplanned.count == 1
     assert look(database).unplanned.oldest_seconds < 30
-    execute(database, "UPDATE events SET at = at - interval '50 s'")
+    execute(database, "UPDATE jobs SET wanted_at = wanted_at - interval '50 s'")
     assert 50 <= look(database).unplanned.oldest_seconds < 80
 
 
