@@ -1,12 +1,14 @@
-"""What a person waits for in the console: the first picture of a large job, and the slider.
+"""What a person waits for in the console: the first picture of a large job, the slider, and moving
+an image.
 
     python -m benchmarks.console [--images 10000] [--output FILE]
 
 The large job has a few scenes under many names, labelled by the model `null` (five made-up masks an
 image). The slider moves over an image with 200 instances and more that demo-sam3 found at a floor
 of 0, alone in the window, and in a gallery whose tiles all are that image. A step is counted from
-the slider's event until the frame that shows it is done; `script` is what the page computes of it.
-Every other step shows all masks again, so that no step has little to do.
+its event until the frame that shows it is done; `script` is what the page computes of it. Every
+other step of the slider shows all masks again, so that no step has little to do. The same image is
+moved by the mouse, at 2.25 times the size that fits, and zoomed by the wheel.
 """
 
 import argparse
@@ -34,12 +36,38 @@ ROUNDS = 5
 WINDOW = {"width": 1440, "height": 900}
 SETTINGS = {"MASKMILL_MODELS": "demo-sam3,null"}
 
-# The first frame callback comes before the page's own, the second after it; what is posted there
-# comes once the frame is drawn.
-_STEPS = """async (count) => {
+# Each is called with the number of the step, and sends an event.
+_SLIDE = """() => {
     const slider = document.querySelector('dialog[open] input[type=range]')
         ?? document.querySelector('input[type=range]');
     const set = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set;
+    return (step) => {
+        set.call(slider, String(step % 2 ? 0.01 * step : 0)); // every other step shows all
+        slider.dispatchEvent(new Event('input', { bubbles: true }));
+    };
+}"""
+_PAN = """() => {
+    const stage = document.querySelector('.zoom-stage');
+    const { left, top, width, height } = stage.getBoundingClientRect();
+    const send = (type, x, y) => stage.dispatchEvent(new PointerEvent(type, {
+        bubbles: true, pointerId: 1, clientX: left + width / 2 + x, clientY: top + height / 2 + y,
+    }));
+    send('pointerdown', 0, 0);
+    return (step) => send('pointermove', -4 * step, 2 * step);
+}"""
+_ZOOM = """() => {
+    const stage = document.querySelector('.zoom-stage');
+    const { left, top, width, height } = stage.getBoundingClientRect();
+    return (step) => stage.dispatchEvent(new WheelEvent('wheel', {
+        bubbles: true, cancelable: true, deltaY: step < 45 ? -10 : 10,
+        clientX: left + width / 3, clientY: top + height / 3,
+    }));
+}"""
+
+# Preact renders in a microtask of the event. The first frame callback comes before the page's own,
+# the second after it; what is posted there comes once the frame is drawn.
+_STEPS = """async (count) => {
+    const send = (SENDER)();
     const steps = [];
     for (let step = 0; step < count; step++) {
         await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
@@ -47,8 +75,8 @@ _STEPS = """async (count) => {
         const begun = performance.now();
         let began;
         requestAnimationFrame(() => { began = performance.now(); });
-        set.call(slider, String(step % 2 ? 0.01 * step : 0)); // every other step shows all
-        slider.dispatchEvent(new Event('input', { bubbles: true }));
+        send(step);
+        await null;
         const handled = performance.now() - begun;
         await new Promise((resolve) => requestAnimationFrame(() => {
             const script = handled + performance.now() - began;
@@ -82,7 +110,7 @@ def main() -> None:
             many = _many(stack, client, folder / "many", options.images)
             result = {
                 "first_picture_ms": _first_picture(stack, browser, many),
-                "slider_ms": _slider(stack, client, browser, folder / "crowd"),
+                **_steps(stack, client, browser, folder / "crowd"),
             }
     _report(options, result)
 
@@ -133,7 +161,7 @@ def _first_picture(stack: EmbeddedStack, browser: Browser, job: Job) -> dict[str
     }
 
 
-def _slider(stack: EmbeddedStack, client: Client, browser: Browser, folder: Path) -> dict[str, Any]:
+def _steps(stack: EmbeddedStack, client: Client, browser: Browser, folder: Path) -> dict[str, Any]:
     folder.mkdir()
     content = draw_scene(5, size=1024, objects=9).encoded("JPEG")
     for number in range(CROWD_IMAGES):
@@ -143,20 +171,30 @@ def _slider(stack: EmbeddedStack, client: Client, browser: Browser, folder: Path
     page = _open(browser, stack, f"/jobs/{job.id}")
     page.locator(".tile canvas").nth(8).wait_for()
     page.wait_for_load_state("networkidle")
-    gallery = _timed(page)
+    gallery = _timed(page, _SLIDE)
     tiles = page.locator(".tile canvas").count()
     page.locator(".tile").first.click()
     page.locator(".zoom-stage img").wait_for()
-    one = _timed(page)
+    one = _timed(page, _SLIDE)
+    zoomed = _timed(page, _ZOOM)
+    page.get_by_role("button", name="Fit").click()
+    for _ in range(2):
+        page.get_by_role("button", name="Zoom in").click()
+    page.wait_for_timeout(1000)  # whatever is done once a zoom is over
+    moved = _timed(page, _PAN)
+    instances = job.instances // CROWD_IMAGES
     return {
-        "instances": job.instances // CROWD_IMAGES,
-        "one image": one,
-        f"gallery of {tiles} such images": gallery,
+        "slider_ms": {
+            "instances": instances,
+            "one image": one,
+            f"gallery of {tiles} such images": gallery,
+        },
+        "moving_ms": {"instances": instances, "pan": moved, "zoom": zoomed},
     }
 
 
-def _timed(page: Page) -> dict[str, float]:
-    steps = page.evaluate(_STEPS, 90)
+def _timed(page: Page, sender: str) -> dict[str, float]:
+    steps = page.evaluate(_STEPS.replace("SENDER", sender), 90)
     found = {}
     for part in ("script", "frame"):
         values = [step[part] for step in steps]

@@ -145,3 +145,121 @@ def test_an_image_is_zoomed_and_its_raw_answer_shown(gallery: Page) -> None:
     assert after["width"] == pytest.approx(1.5 * before["width"], rel=0.01)
     dialog.get_by_role("button", name="Raw JSON").click()
     expect(dialog.get_by_label("Raw JSON")).to_contain_text('"file_name": "scene-00.jpg"')
+
+
+_PAINTED = """(points) => {
+    const stage = document.querySelector('.zoom-stage').getBoundingClientRect();
+    const image = document.querySelector('.zoom-stage img').getBoundingClientRect();
+    const canvas = document.querySelector('.stage-masks:not([hidden])');
+    const box = canvas.getBoundingClientRect();
+    const { width, height } = canvas;
+    const copy = Object.assign(document.createElement('canvas'), { width, height });
+    const context = copy.getContext('2d', { willReadFrequently: true });
+    context.drawImage(canvas, 0, 0);
+    return points.map(([x, y]) => {
+        const left = image.left + x * image.width;
+        const top = image.top + y * image.height;
+        const isSeen = left > stage.left && left < stage.right && top > stage.top
+            && top < stage.bottom;
+        const column = Math.floor((left - box.left) / box.width * width);
+        const row = Math.floor((top - box.top) / box.height * height);
+        return isSeen ? Number(context.getImageData(column, row, 1, 1).data[3] > 0) : -1;
+    });
+}"""
+_COUNT_PAINTINGS = """() => {
+    window.paintings = 0;
+    const put = CanvasRenderingContext2D.prototype.putImageData;
+    CanvasRenderingContext2D.prototype.putImageData = function (...values) {
+        window.paintings += 1;
+        return put.apply(this, values);
+    };
+}"""
+
+
+def _assert_masks_lie_on_objects(page: Page) -> None:
+    """At each fourth pixel of the image that the stage shows."""
+    objects = draw_scene(2, size=SIZE, objects=4).objects
+    anything = np.any([one.mask for one in objects], axis=0)
+    known = {"star", "circle", "triangle", "ring"}
+    found = np.any([one.mask for one in objects if one.shape in known], axis=0)
+    ys, xs = (values.ravel() for values in np.mgrid[2:SIZE:4, 2:SIZE:4])
+    points = [[(x + 0.5) / SIZE, (y + 0.5) / SIZE] for x, y in zip(xs, ys, strict=True)]
+    painted = np.array(page.evaluate(_PAINTED, points))
+    inside, outside = painted[found[ys, xs]], painted[~anything[ys, xs]]
+    assert (inside >= 0).sum() > 20
+    assert (inside[inside >= 0] == 1).mean() > 0.9
+    assert (outside[outside >= 0] == 1).mean() < 0.1
+
+
+def _drag(page: Page, dx: int, dy: int) -> int:
+    """How often masks were painted meanwhile."""
+    box = page.locator(".zoom-stage").bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    before = page.evaluate("paintings")
+    page.mouse.move(x + dx, y + dy, steps=8)
+    paintings = page.evaluate("paintings") - before
+    page.mouse.up()
+    return paintings
+
+
+def test_masks_move_with_their_objects_and_are_painted_only_where_a_zoom_has_come_to_rest(
+    gallery: Page,
+) -> None:
+    _set_threshold(gallery, 0.3)
+    gallery.locator("a.tile").filter(has_text="scene-02.jpg").click()
+    dialog = gallery.get_by_role("dialog")
+    image = dialog.locator(".zoom-stage img")
+    expect(image).to_be_visible()
+    _assert_masks_lie_on_objects(gallery)
+    whole, sharp = (dialog.locator(".stage-masks").nth(number) for number in (0, 1))
+    gallery.evaluate(_COUNT_PAINTINGS)
+
+    for _ in range(3):
+        dialog.get_by_role("button", name="Zoom in").click()
+    _assert_masks_lie_on_objects(gallery)
+    expect(sharp).to_be_visible()
+    expect(whole).to_be_hidden()
+    gallery.wait_for_timeout(300)
+    _assert_masks_lie_on_objects(gallery)
+    assert gallery.evaluate("paintings") == 1
+    scale = gallery.evaluate(
+        """() => new DOMMatrix(getComputedStyle(document.querySelectorAll('.stage-masks')[1])
+            .transform).a * devicePixelRatio"""
+    )
+    assert scale == pytest.approx(1)  # a pixel of the masks is one of the screen
+
+    before = image.bounding_box()
+    assert _drag(gallery, -70, 40) == 0  # not out of what is painted
+    after = image.bounding_box()
+    assert before is not None
+    assert after is not None
+    assert (after["x"] - before["x"], after["y"] - before["y"]) == pytest.approx((-70, 40))
+    _assert_masks_lie_on_objects(gallery)
+    expect(sharp).to_be_visible()
+
+    assert _drag(gallery, -350, 0) <= 1  # out of it: the whole, if another mask is pointed at now
+    _assert_masks_lie_on_objects(gallery)
+    expect(sharp).to_be_visible()
+    _assert_masks_lie_on_objects(gallery)
+
+    dialog.get_by_role("button", name="Fit").click()
+    expect(sharp).to_have_count(0)
+    _assert_masks_lie_on_objects(gallery)
+
+
+def test_masks_of_a_zoomed_image_follow_the_slider(gallery: Page) -> None:
+    _set_threshold(gallery, 1)
+    gallery.locator("a.tile").filter(has_text="scene-02.jpg").click()
+    dialog = gallery.get_by_role("dialog")
+    expect(dialog.locator(".zoom-stage img")).to_be_visible()
+    for _ in range(2):
+        dialog.get_by_role("button", name="Zoom in").click()
+    expect(dialog.locator(".stage-masks").nth(1)).to_be_visible()
+    dialog.get_by_label("Threshold", exact=True).fill("0.3")
+    gallery.wait_for_timeout(100)
+    _assert_masks_lie_on_objects(gallery)
+    dialog.get_by_role("button", name="Fit").click()  # other masks, painted before the change
+    _assert_masks_lie_on_objects(gallery)

@@ -107,7 +107,7 @@ function Bench({ image }) {
   return html`<div class="try">
     <${ZoomStage} size=${image} url=${image.url} alt=${image.file.name} label=${isFinding ? "The image. Drag a box around an example." : "The image. Click on an object."}
       onPoint=${isFinding ? undefined : addPoint} onHover=${(point) => setPointedAt(point && hit.current(point))} onDrag=${isFinding ? setDrag : undefined} onBox=${isFinding ? addBox : undefined}>
-      ${(stage) => html`<${StageMasks} hit=${hit} instances=${instances} view=${view} pointedAt=${pointedAt} ...${stage} />
+      ${(stage) => html`<${StageMasks} hit=${hit} instances=${instances} view=${view} pointedAt=${pointedAt} stage=${stage} />
         <${Marks} place=${stage.place} boxes=${isFinding ? [...boxes, ...(drag ? [{ ...boxOf(drag.from, drag.to, image), isLike: sign === "yes" }] : [])] : []} points=${isFinding ? [] : objects.flat()} />`}<//>
     <div class="try-side">
       <${Choice} label="Tool" value=${tool} options=${TOOLS} onChange=${choose} />

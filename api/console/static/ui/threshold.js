@@ -1,7 +1,7 @@
 // From which score on masks are shown: a slider for all classes, the classes, and one of their own.
 import { cssColour } from "../lib/colours.js";
 import { count, score } from "../lib/format.js";
-import { html, useState } from "../lib/html.js";
+import { html, useId, useState } from "../lib/html.js";
 import { useView } from "../lib/mask-view.js";
 import { Button, Swatch } from "./basics.js";
 
@@ -9,11 +9,13 @@ const STEP = 0.01;
 
 export function ThresholdSlider({ view, floor = 0, label = "Threshold" }) {
   useView(view);
+  const id = useId(); // the gallery has one too, behind the viewer
   const set = (event) => view.change((one) => { one.threshold = Number(event.target.value); });
   return html`<div class="threshold">
-    <label for="threshold">${label}</label>
-    <output for="threshold" class="numbers">${score(view.threshold)}</output>
-    <input id="threshold" type="range" min=${floor} max="1" step=${STEP} value=${view.threshold} onInput=${set} aria-valuetext=${`Masks with a score of ${score(view.threshold)} or more`} />
+    <label for=${id}>${label}</label>
+    <output for=${id} class="numbers">${score(view.threshold)}</output>
+    <input id=${id} type="range" min=${floor} max="1" step=${STEP} value=${view.threshold} onInput=${set}
+      aria-valuetext=${`Masks with a score of ${score(view.threshold)} or more`} />
   </div>`;
 }
 

@@ -1,5 +1,4 @@
-// A stage on which a picture can be moved and zoomed, by wheel, fingers, mouse and keys. What lies over
-// it is drawn for what is seen, so it is as sharp at every zoom.
+// A stage on which a picture can be moved and zoomed, by wheel, fingers, mouse and keys.
 import { html, useEffect, useRef, useState } from "../lib/html.js";
 import { useSize } from "../lib/hooks.js";
 import { Button } from "./basics.js";
@@ -8,9 +7,10 @@ const MOST = 32;
 const STEP = 1.5;
 
 /**
- * `size` is the image's {width, height}; `children({place, pixels})` are drawn with `place` = {scale, x,
- * y}, CSS pixels of the stage, which is `pixels` = {width, height} large. `onPoint(point)` hears clicks, in
- * pixels of the image; `onDrag`, if given, hears {from, to} of a drag that then moves nothing.
+ * `size` is the image's {width, height}; `children({place, pixels, size, fit})` are drawn with `place` = {scale,
+ * x, y}, CSS pixels of the stage, which is `pixels` = {width, height} large; at the scale `fit` it shows all.
+ * `onPoint(point)` hears clicks, in pixels of the image; `onDrag`, if given, hears {from, to} of a drag that
+ * then moves nothing.
  */
 export function ZoomStage({ size, url, alt, children, onPoint, onHover, onDrag, onBox, label }) {
   const [ref, pixels] = useSize();
@@ -37,7 +37,7 @@ export function ZoomStage({ size, url, alt, children, onPoint, onHover, onDrag, 
   return html`<div class="zoom">
     <div ref=${ref} class=${`zoom-stage ${onDrag || onBox ? "drawing" : ""}`} tabindex="0" role="application" aria-label=${label} onKeyDown=${onKeyDown} ...${pointers}>
       ${pixels && url && html`<img src=${url} alt=${alt} style=${shown} draggable=${false} />`}
-      ${pixels && children({ place, pixels })}
+      ${pixels && children({ place, pixels, size, fit })}
     </div>
     <div class="zoom-tools">
       <${Button} kind="little" icon="minus" label="Zoom out (−)" onClick=${() => change(1 / STEP)} />

@@ -61,7 +61,7 @@ function Shown({ job, row, view, categories }) {
   const [url, error] = usePicture(row.error ? null : pictureAddress(job.id, row.image_index, LONGEST_SIDE));
   const find = (point) => setPointedAt(point && hit.current?.(point));
   if (row.error) return html`<div class="viewer-body"><${FailedStage} error=${row.error} /><${Facts} job=${job} row=${row} /></div>`;
-  const masks = (stage) => html`<${StageMasks} hit=${hit} instances=${instances} view=${view} pointedAt=${pointedAt} ...${stage} />`;
+  const masks = (stage) => html`<${StageMasks} hit=${hit} instances=${instances} view=${view} pointedAt=${pointedAt} stage=${stage} />`;
   return html`<div class="viewer-body">
     <${ZoomStage} size=${{ width: row.width, height: row.height }} url=${url} alt=${fileName(row.image)} onHover=${find} onPoint=${find}
       label="The image with its masks. + and − zoom, 0 fits it, the arrows go to its neighbours.">${masks}<//>
