@@ -83,4 +83,7 @@ function ThemeButton() {
   return html`<${Button} kind="quiet" icon=${icon} label=${`Theme: ${theme}. Change to ${next}`} onClick=${change} />`;
 }
 
+// A file that is dropped beside the field for it would open in place of the page.
+for (const kind of ["dragover", "drop"]) window.addEventListener(kind, (event) => event.preventDefault());
+
 render(html`<${App} />`, document.getElementById("app"));

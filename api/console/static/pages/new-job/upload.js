@@ -9,30 +9,35 @@ const IMAGES = /\.(jpe?g|png|webp|tiff?|bmp|gif|ppm|pgm|jp2|avif)$/i;
 const MANIFESTS = /\.(jsonl|csv|parquet|txt)$/i;
 
 export const isManifest = ({ path }) => MANIFESTS.test(path);
-const isUseful = ({ path }) => (IMAGES.test(path) || MANIFESTS.test(path)) && !path.split("/").some((part) => part.startsWith("."));
+const isHidden = (path) => path.split("/").some((part) => part.startsWith("."));
+const isUseful = ({ path }) => (IMAGES.test(path) || MANIFESTS.test(path)) && !isHidden(path);
+
+const NOTHING = { id: null, name: null, manifests: [], manifest: null };
 
 /** `onChange` hears {busy, id, name, manifests} of the new dataset, as far as it is known. */
 export function Upload({ value, onChange, label, hint, accepts = isUseful, isSmall = false }) {
-  const [state, setState] = useState(null); // {files, done, sent, all, error}
+  const [state, setState] = useState(null); // {isReading} of a folder, {files, done, sent, all, left}, or {error}
   const [isOver, setOver] = useState(false);
-  const folder = useRef(null);
-  const files = useRef(null);
   const leaving = useRef(null);
   useEffect(() => () => leaving.current?.abort(), []);
+  const isDone = Boolean(value.id && state?.files);
+  const isBusy = Boolean(state?.isReading || (state?.files && !isDone));
 
   const take = async (found) => {
     const useful = found.filter(accepts);
     if (!useful.length) return setState({ error: "There is no file of a kind that is read here among them." });
     leaving.current = new AbortController();
-    const progress = { files: useful.length, done: 0, sent: 0, all: useful.reduce((sum, { file }) => sum + file.size, 0), left: found.length - useful.length };
+    const all = useful.reduce((sum, { file }) => sum + file.size, 0);
+    const progress = { files: useful.length, done: 0, sent: 0, all, left: found.length - useful.length };
+    const onSent = (size) => {
+      progress.done += 1;
+      progress.sent += size;
+      setState({ ...progress });
+    };
     onChange({ busy: true, id: null });
     setState({ ...progress });
     try {
-      const id = await upload(useful, { signal: leaving.current.signal, onSent: (size) => {
-        progress.done += 1;
-        progress.sent += size;
-        setState({ ...progress });
-      } });
+      const id = await upload(useful, { signal: leaving.current.signal, onSent });
       onChange({ busy: false, id, name: nameOf(useful), manifests: useful.filter(isManifest).map(({ path }) => path) });
     } catch (error) {
       onChange({ busy: false, id: null });
@@ -40,34 +45,79 @@ export function Upload({ value, onChange, label, hint, accepts = isUseful, isSma
     }
     return undefined;
   };
-  const chosen = (event) => take([...event.target.files].map((file) => ({ file, path: file.webkitRelativePath || file.name })));
-  const dropped = async (event) => {
+  const takeDropped = (event) => {
     event.preventDefault();
     setOver(false);
-    take(await droppedFiles(event.dataTransfer));
+    if (isBusy) return;
+    setState({ isReading: true });
+    droppedFiles(event.dataTransfer).then(take, (refused) => setState({ error: messageOf(refused) }));
   };
-  return html`<div class=${`drop ${isOver ? "over" : ""} ${isSmall ? "small-drop" : ""}`} onDragOver=${(event) => { event.preventDefault(); setOver(true); }} onDragLeave=${() => setOver(false)} onDrop=${dropped}>
+  const takeOver = (event) => {
+    event.preventDefault();
+    setOver(!isBusy);
+  };
+  const startAgain = () => {
+    setState(null);
+    onChange(NOTHING);
+  };
+  return html`
+    <div
+      class=${`drop ${isOver ? "over" : ""} ${isSmall ? "small-drop" : ""}`}
+      onDragOver=${takeOver}
+      onDragLeave=${() => setOver(false)}
+      onDrop=${takeDropped}
+    >
+      ${state?.isReading && html`<p class="drop-label" role="status">Looking through it…</p>`}
+      ${isDone && html`<${Done} state=${state} name=${value.name} onAgain=${startAgain} />`}
+      ${isBusy && state.files && html`<${Sending} state=${state} onCancel=${() => leaving.current.abort()} />`}
+      ${!isDone && !isBusy && html`<${Choosing} label=${label} hint=${hint} isSmall=${isSmall} onFiles=${take} />`}
+      <${ErrorNotice} error=${state?.error} />
+    </div>`;
+}
+
+function Choosing({ label, hint, isSmall, onFiles }) {
+  const folder = useRef(null);
+  const files = useRef(null);
+  const chosen = (event) => onFiles([...event.target.files].map((file) => ({ file, path: file.webkitRelativePath || file.name })));
+  return html`
     <input ref=${folder} type="file" webkitdirectory hidden onChange=${chosen} data-for="folder" />
     <input ref=${files} type="file" multiple hidden onChange=${chosen} data-for="files" />
-    ${value.id && state?.files ? html`<${Done} state=${state} name=${value.name} onAgain=${() => { setState(null); onChange({ id: null, name: null, manifests: [], manifest: null }); }} />`
-      : state?.files ? html`<${Sending} state=${state} onCancel=${() => leaving.current.abort()} />`
-      : html`<p class="drop-label"><${Icon} name="folder" /> ${label}</p>
-        <div class="row">${!isSmall && html`<${Button} onClick=${() => folder.current.click()}>Choose a folder<//>`}<${Button} onClick=${() => files.current.click()}>Choose ${isSmall ? "a file" : "files"}<//></div>
-        <p class="hint">${hint}</p>`}
-    <${ErrorNotice} error=${state?.error} />
-  </div>`;
+    <p class="drop-label"><${Icon} name="folder" /> ${label}</p>
+    <div class="row">
+      ${!isSmall && html`<${Button} onClick=${() => folder.current.click()}>Choose a folder<//>`}
+      <${Button} onClick=${() => files.current.click()}>Choose ${isSmall ? "a file" : "files"}<//>
+    </div>
+    <p class="hint">${hint}</p>`;
 }
 
 function Sending({ state, onCancel }) {
-  return html`<div class="stack tight sending">
-    <div class="bar large" role="progressbar" aria-label="Upload" aria-valuemin="0" aria-valuemax=${state.files} aria-valuenow=${state.done}><span class="done" style=${{ width: `${(100 * state.sent) / Math.max(1, state.all)}%` }}></span></div>
-    <p class="small numbers" role="status">${count(state.done)} of ${plural(state.files, "file")}, ${bytes(state.sent)} of ${bytes(state.all)}</p>
-    <div><${Button} kind="little" onClick=${onCancel}>Stop<//></div>
-  </div>`;
+  const { files, done, sent, all } = state;
+  const width = `${(100 * sent) / Math.max(1, all)}%`;
+  return html`
+    <div class="stack tight sending">
+      <div
+        class="bar large"
+        role="progressbar"
+        aria-label="Upload"
+        aria-valuemin="0"
+        aria-valuemax=${files}
+        aria-valuenow=${done}
+      >
+        <span class="done" style=${{ width }}></span>
+      </div>
+      <p class="small numbers" role="status">
+        ${count(done)} of ${plural(files, "file")}, ${bytes(sent)} of ${bytes(all)}
+      </p>
+      <div><${Button} kind="little" onClick=${onCancel}>Stop<//></div>
+    </div>`;
 }
 
 function Done({ state, name, onAgain }) {
-  return html`<p class="drop-label" role="status"><span class="chip succeeded">Uploaded</span> <span class="numbers">${name}: ${plural(state.files, "file")}, ${bytes(state.all)}</span></p>
+  return html`
+    <p class="drop-label" role="status">
+      <span class="chip succeeded">Uploaded</span>${" "}
+      <span class="numbers">${name}: ${plural(state.files, "file")}, ${bytes(state.all)}</span>
+    </p>
     ${state.left > 0 && html`<p class="hint">${plural(state.left, "other file")} left out: not images.</p>`}
     <div><${Button} kind="little" onClick=${onAgain}>Choose others<//></div>`;
 }
@@ -78,7 +128,8 @@ async function upload(files, { signal, onSent }) {
   const rest = files.values();
   const sendAll = async () => {
     for (const { file, path } of rest) {
-      await put(`/v1/datasets/${dataset.id}/files/${path.split("/").map(encodeURIComponent).join("/")}`, file, { signal });
+      const address = path.split("/").map(encodeURIComponent).join("/");
+      await put(`/v1/datasets/${dataset.id}/files/${address}`, file, { signal });
       onSent(file.size);
     }
   };
@@ -107,6 +158,6 @@ async function filesBelow(entry, parent = "") {
     // a reader gives a hundred at a time, and none at the end
     const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
     if (!some.length) return found.flat();
-    for (const one of some) found.push(await filesBelow(one, `${path}/`));
+    found.push(...await Promise.all(some.map((one) => filesBelow(one, `${path}/`))));
   }
 }
