@@ -18,7 +18,7 @@ let box = new Uint8Array(0);
 export function decoded(annotations) {
   return annotations
     .map((annotation) => ({ annotation, lengths: runLengths(annotation.segmentation.counts) }))
-    .sort((one, other) => other.annotation.area - one.annotation.area);
+    .toSorted((one, other) => other.annotation.area - one.annotation.area);
 }
 
 /** The same for one window, see `scaleRuns`; `fine` are its pixels for one of the screen. */

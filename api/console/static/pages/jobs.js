@@ -8,7 +8,15 @@ import { replace } from "../lib/router.js";
 import { Button, Choice, Empty, ErrorNotice, Skeletons } from "../ui/basics.js";
 import { JobActions, ProgressBar, StateChip, imagesDone, pace, timeLeft } from "../ui/job-parts.js";
 
-const FILTERS = [["", "All"], ["running", "Running"], ["planning", "Listing"], ["queued", "Queued"], ["succeeded", "Done"], ["failed", "Failed"], ["canceled", "Canceled"]];
+const FILTERS = [
+  ["", "All"],
+  ["running", "Running"],
+  ["planning", "Listing"],
+  ["queued", "Queued"],
+  ["succeeded", "Done"],
+  ["failed", "Failed"],
+  ["canceled", "Canceled"],
+];
 const PAGE = 50;
 const STREAMS = 2; // of the six connections that a browser opens
 const LOOK_SECONDS = 5; // for new jobs, and those without a stream
@@ -34,9 +42,10 @@ export function Jobs({ query }) {
     const page = await get("/v1/jobs", { query: { limit: PAGE, cursor, status: status || null } });
     setOlder({ jobs: [...older.jobs, ...page.data], cursor: page.next_cursor });
   });
+  const filter = (key) => replace(key ? `#/jobs?status=${key}` : "#/jobs");
   return html`
     <div class="heading"><h1>Jobs</h1><a class="button main" href="#/new">New job</a></div>
-    <${Choice} label="Which jobs" value=${status} options=${FILTERS} onChange=${(key) => replace(key ? `#/jobs?status=${key}` : "#/jobs")} />
+    <${Choice} label="Which jobs" value=${status} options=${FILTERS} onChange=${filter} />
     <${ErrorNotice} error=${error} retry=${reload} />
     ${!jobs && !error && html`<${Skeletons} count=${6} height="4.25rem" />`}
     ${jobs?.length === 0 && html`<${NoJobs} status=${status} />`}
@@ -58,35 +67,68 @@ function useStreams(jobs, { onProgress, onEvent }) {
 }
 
 function NoJobs({ status }) {
-  if (status) return html`<${Empty} title="No such jobs"><p>None of your jobs is in this state. <a href="#/jobs">Show all</a></p><//>`;
-  return html`<${Empty} title="Nothing labelled yet">
-    <p>A job takes a folder of images and some words for what to look for, and finds every instance in every image. Here it can be watched, and its masks looked at.</p>
-    <a class="button main" href="#/new">Start the first job</a>
-    <p class="small">Or from a shell:</p>
-    <pre>maskmill submit photos/ --prompt "red circle"</pre>
-  <//>`;
+  if (status) {
+    return html`
+      <${Empty} title="No such jobs">
+        <p>None of your jobs is in this state. <a href="#/jobs">Show all</a></p>
+      <//>`;
+  }
+  return html`
+    <${Empty} title="Nothing labelled yet">
+      <p>
+        A job takes a folder of images and some words for what to look for, and finds every instance in every image. Here it
+        can be watched, and its masks looked at.
+      </p>
+      <a class="button main" href="#/new">Start the first job</a>
+      <p class="small">Or from a shell:</p>
+      <pre>maskmill submit photos/ --prompt "red circle"</pre>
+    <//>`;
 }
 
 function JobTable({ jobs, onChange }) {
-  return html`<table class="jobs">
-    <caption class="unseen">Your jobs, newest first</caption>
-    <thead><tr><th scope="col">Job</th><th scope="col">State</th><th scope="col">Images</th><th scope="col" class="number">Instances</th>
-      <th scope="col" class="number">Failed</th><th scope="col" class="number">Rate</th><th scope="col" class="number">Time left</th><th scope="col"><span class="unseen">Actions</span></th></tr></thead>
-    <tbody>${jobs.map((job) => html`<${JobRow} key=${job.id} job=${job} onChange=${onChange} />`)}</tbody>
-  </table>`;
+  return html`
+    <table class="jobs">
+      <caption class="unseen">Your jobs, newest first</caption>
+      <thead>
+        <tr>
+          <th scope="col">Job</th>
+          <th scope="col">State</th>
+          <th scope="col">Images</th>
+          <th scope="col" class="number">Instances</th>
+          <th scope="col" class="number">Failed</th>
+          <th scope="col" class="number">Rate</th>
+          <th scope="col" class="number">Time left</th>
+          <th scope="col"><span class="unseen">Actions</span></th>
+        </tr>
+      </thead>
+      <tbody>${jobs.map((job) => html`<${JobRow} key=${job.id} job=${job} onChange=${onChange} />`)}</tbody>
+    </table>`;
 }
 
 function JobRow({ job, onChange }) {
   const words = job.prompts.map((prompt) => prompt.text).join(", ");
-  return html`<tr>
-    <th scope="row" class="name"><a class="cut" href=${`#/jobs/${job.id}`}>${job.name ?? job.id}</a>
-      <span class="muted small cut" title=${words}>${words || "prompts of its manifest"} · <time datetime=${job.created_at} title=${moment(job.created_at)}>${ago(job.created_at)}</time></span></th>
-    <td class="state"><${StateChip} job=${job} /></td>
-    <td class="progress"><div><span class="numbers small">${imagesDone(job)}</span><${ProgressBar} job=${job} /></div></td>
-    <td class="number" data-label="Instances">${count(job.instances)}</td>
-    <td class="number" data-label="Failed">${job.counts.failed ? html`<a class="bad-text" href=${`#/jobs/${job.id}/errors`}>${count(job.counts.failed)}</a>` : "0"}</td>
-    <td class="number" data-label="Rate">${pace(job)}</td>
-    <td class="number" data-label="Time left">${timeLeft(job)}</td>
-    <td class="actions"><${JobActions} job=${job} onChange=${onChange} little /></td>
-  </tr>`;
+  return html`
+    <tr>
+      <th scope="row" class="name">
+        <a class="cut" href=${`#/jobs/${job.id}`}>${job.name ?? job.id}</a>
+        <span class="muted small cut" title=${words}>
+          ${words || "prompts of its manifest"} ·${" "}
+          <time datetime=${job.created_at} title=${moment(job.created_at)}>${ago(job.created_at)}</time>
+        </span>
+      </th>
+      <td class="state"><${StateChip} job=${job} /></td>
+      <td class="progress">
+        <div><span class="numbers small">${imagesDone(job)}</span><${ProgressBar} job=${job} /></div>
+      </td>
+      <td class="number" data-label="Instances">${count(job.instances)}</td>
+      <td class="number" data-label="Failed"><${FailedImages} job=${job} /></td>
+      <td class="number" data-label="Rate">${pace(job)}</td>
+      <td class="number" data-label="Time left">${timeLeft(job)}</td>
+      <td class="actions"><${JobActions} job=${job} onChange=${onChange} little /></td>
+    </tr>`;
+}
+
+function FailedImages({ job }) {
+  const { failed } = job.counts;
+  return failed ? html`<a class="bad-text" href=${`#/jobs/${job.id}/errors`}>${count(failed)}</a>` : "0";
 }

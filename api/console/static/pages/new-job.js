@@ -41,29 +41,60 @@ export function NewJob({ query }) {
   return html`
     <div class="heading"><h1>New job</h1></div>
     <form class="new-job" onSubmit=${(event) => event.preventDefault()}>
-      <section class="card stack" aria-labelledby="which-images"><h2 id="which-images">1. Images</h2><${SourceChooser} value=${source} onChange=${setSource} /></section>
-      <div class="stack"><section class="card stack" aria-labelledby="what-for"><h2 id="what-for">2. What to look for</h2><${PromptEditor} value=${prompts} onChange=${setPrompts} isOptional=${mayBringPrompts(source)} /></section>
-      <section class="card stack" aria-labelledby="options"><h2 id="options">3. Options</h2><${Options} value=${options} usualName=${source.name} onChange=${setOptions} /></section></div>
+      <section class="card stack" aria-labelledby="which-images">
+        <h2 id="which-images">1. Images</h2>
+        <${SourceChooser} value=${source} onChange=${setSource} />
+      </section>
+      <div class="stack">
+        <section class="card stack" aria-labelledby="what-for">
+          <h2 id="what-for">2. What to look for</h2>
+          <${PromptEditor} value=${prompts} onChange=${setPrompts} isOptional=${mayBringPrompts(source)} />
+        </section>
+        <section class="card stack" aria-labelledby="options">
+          <h2 id="options">3. Options</h2>
+          <${Options} value=${options} usualName=${source.name} onChange=${setOptions} />
+        </section>
+      </div>
       <div class="start card">
         <div class="said" ref=${said} tabindex="-1"><${ErrorNotice} error=${problem ?? error} /></div>
         <div class="row">
           <${Button} kind="main" busy=${busy} onClick=${submit(true)}>Preview on ${SAMPLE} images<//>
           <${Button} busy=${busy} onClick=${submit(false)}>Start all images<//>
         </div>
-        <p class="hint">The preview labels a sample and waits: it shows the masks, warns of prompts that find nothing or the same things, and estimates the time. What it labels is not labelled again.</p>
+        <p class="hint">
+          The preview labels a sample and waits: it shows the masks, warns of prompts that find nothing or the same things,
+          and estimates the time. What it labels is not labelled again.
+        </p>
       </div>
     </form>`;
 }
 
 function Options({ value, usualName, onChange }) {
-  const set = (name) => (event) => onChange({ ...value, [name]: event.target.value });
+  const input = (name, rest) => (field) => html`
+    <input
+      ...${field}
+      ...${rest}
+      value=${value[name]}
+      onInput=${(event) => onChange({ ...value, [name]: event.target.value })}
+    />`;
+  const floor = { type: "number", min: "0", max: "1", step: "0.05" };
+  const priority = { type: "number", min: "-100", max: "100", step: "1" };
   return html`
-    <${Field} label="Name" hint="To find it again.">${(field) => html`<input ...${field} maxlength="200" value=${value.name} placeholder=${usualName ?? "street, week 12"} onInput=${set("name")} />`}<//>
-    <details><summary>More</summary><div class="field-row">
-      <${Field} label="Floor" hint="Lower scores are not kept; above it, thresholds can be changed at any time.">${(field) => html`<input ...${field} type="number" min="0" max="1" step="0.05" value=${value.floor} onInput=${set("floor")} />`}<//>
-      <${Field} label="Priority" hint="-100 to 100, higher runs first.">${(field) => html`<input ...${field} type="number" min="-100" max="100" step="1" value=${value.priority} onInput=${set("priority")} />`}<//>
-      <${Field} label="Webhook" hint="An https address that is told when it begins and ends.">${(field) => html`<input ...${field} type="url" value=${value.webhook} placeholder="https://" onInput=${set("webhook")} />`}<//>
-    </div></details>`;
+    <${Field} label="Name" hint="To find it again.">
+      ${input("name", { maxlength: "200", placeholder: usualName ?? "street, week 12" })}
+    <//>
+    <details>
+      <summary>More</summary>
+      <div class="field-row">
+        <${Field} label="Floor" hint="Lower scores are not kept; above it, thresholds can be changed at any time.">
+          ${input("floor", floor)}
+        <//>
+        <${Field} label="Priority" hint="-100 to 100, higher runs first.">${input("priority", priority)}<//>
+        <${Field} label="Webhook" hint="An https address that is told when it begins and ends.">
+          ${input("webhook", { type: "url", placeholder: "https://" })}
+        <//>
+      </div>
+    </details>`;
 }
 
 const mayBringPrompts = (source) => source.kind === "manifest" || Boolean(source.manifest);

@@ -3,6 +3,10 @@ import { useTitle } from "../lib/hooks.js";
 import { html, useEffect, useRef, useState } from "../lib/html.js";
 import { Button, Field, Logo } from "../ui/basics.js";
 
+const HINT = html`
+  <code>maskmill up</code> prints one; an admin makes more with <code>maskmill keys create</code>. You stay signed in here
+  for 12 hours.`;
+
 export function SignIn({ onSignedIn }) {
   useTitle("Sign in");
   const input = useRef(null);
@@ -30,12 +34,23 @@ export function SignIn({ onSignedIn }) {
     <form class="card" onSubmit=${submit}>
       <div class="brand"><${Logo} size=${32} /> maskmill</div>
       <h1>Sign in</h1>
-      <${Field} label="API key" error=${error}
-        hint=${html`<code>maskmill up</code> prints one; an admin makes more with <code>maskmill keys create</code>. You stay signed in here for 12 hours.`}>
-        ${(field) => html`<input ...${field} ref=${input} name="api_key" type=${isShown ? "text" : "password"} class="code"
-          autocomplete="current-password" spellcheck=${false} placeholder="mm_..." onInput=${() => setError(null)} />`}
+      <${Field} label="API key" error=${error} hint=${HINT}>
+        ${(field) => html`
+          <input
+            ...${field}
+            ref=${input}
+            name="api_key"
+            type=${isShown ? "text" : "password"}
+            class="code"
+            autocomplete="current-password"
+            spellcheck=${false}
+            placeholder="mm_..."
+            onInput=${() => setError(null)}
+          />`}
       <//>
-      <label class="check"><input type="checkbox" checked=${isShown} onChange=${(event) => setShown(event.target.checked)} /> Show the key</label>
+      <label class="check">
+        <input type="checkbox" checked=${isShown} onChange=${(event) => setShown(event.target.checked)} /> Show the key
+      </label>
       <${Button} type="submit" kind="main" busy=${busy}>${busy ? "Signing in…" : "Sign in"}<//>
       <p class="unseen" role="alert">${error}</p>
     </form>

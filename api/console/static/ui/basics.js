@@ -18,7 +18,8 @@ const PATHS = {
   screen: "M2 3h12v8H2zM6 14h4M8 11v3",
   leave: "M6 2.5H3v11h3M7 8h7M11 5l3 3-3 3",
   eye: "M1.5 8S4 3.5 8 3.5 14.5 8 14.5 8 12 12.5 8 12.5 1.5 8 1.5 8zM8 6.2a1.8 1.8 0 1 0 0 3.6 1.8 1.8 0 0 0 0-3.6z",
-  "eye-off": "M2 2l12 12M6.3 3.8A6.6 6.6 0 0 1 8 3.5c4 0 6.5 4.5 6.5 4.5a11 11 0 0 1-1.9 2.4M4 4.9C2.4 6.200 1.500 8 1.500 8S4 12.500 8 12.500a6.300 6.300 0 0 0 2.900-.7",
+  "eye-off": "M2 2l12 12M6.3 3.8A6.6 6.6 0 0 1 8 3.5c4 0 6.5 4.5 6.5 4.5a11 11 0 0 1-1.9 2.4"
+    + "M4 4.9C2.4 6.2 1.5 8 1.5 8S4 12.5 8 12.5a6.3 6.3 0 0 0 2.9-.7",
   folder: "M1.500 4V12.500h13V5.200H8L6.500 3.500h-5z",
   points: "M8 1.500v4M8 10.500v4M1.500 8h4M10.500 8h4M8 7.500v1",
   box: "M2.500 4h11v8h-11z",
@@ -36,10 +37,18 @@ export function Logo({ size = 24 }) {
 /** Stays where the keyboard is while it is busy: a disabled button would lose the focus. */
 export function Button({ busy = false, disabled = false, kind = "", icon, label, onClick, children, ...rest }) {
   const off = busy || disabled;
-  return html`<button type="button" ...${rest} class=${`${kind} ${icon && !children ? "icon" : ""}`} aria-disabled=${off ? "true" : undefined}
-    aria-label=${label} title=${label} onClick=${(event) => (off ? event.preventDefault() : onClick?.(event))}>
-    ${icon && html`<${Icon} name=${icon} />`}${children}
-  </button>`;
+  return html`
+    <button
+      type="button"
+      ...${rest}
+      class=${`${kind} ${icon && !children ? "icon" : ""}`}
+      aria-disabled=${off ? "true" : undefined}
+      aria-label=${label}
+      title=${label}
+      onClick=${(event) => (off ? event.preventDefault() : onClick?.(event))}
+    >
+      ${icon && html`<${Icon} name=${icon} />`}${children}
+    </button>`;
 }
 
 export function Field({ label, hint, error, children }) {
@@ -56,7 +65,8 @@ export function Field({ label, hint, error, children }) {
 /** `options` are [value, text]. */
 export function Choice({ label, value, options, onChange }) {
   return html`<div class="choice" role="group" aria-label=${label}>
-    ${options.map(([key, text]) => html`<button type="button" aria-pressed=${String(key === value)} onClick=${() => onChange(key)}>${text}</button>`)}
+    ${options.map(([key, text]) => html`
+      <button type="button" aria-pressed=${String(key === value)} onClick=${() => onChange(key)}>${text}</button>`)}
   </div>`;
 }
 

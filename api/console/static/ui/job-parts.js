@@ -47,7 +47,9 @@ export function ProgressBar({ job, large = false }) {
 
 /** "1,203 of 5,000 images": the total grows while the source is listed. */
 export function imagesDone(job) {
-  if (job.held_at && isOpenJob(job)) return job.counts.total === 0 ? "No sample yet" : `${count(doneOf(job))} of ${plural(job.counts.total, "sampled image")}`;
+  if (job.held_at && isOpenJob(job)) {
+    return job.counts.total === 0 ? "No sample yet" : `${count(doneOf(job))} of ${plural(job.counts.total, "sampled image")}`;
+  }
   const all = job.total_is_final || !isOpenJob(job) ? count(job.counts.total) : `${count(job.counts.total)}+`;
   return `${count(doneOf(job))} of ${all}`;
 }

@@ -23,7 +23,8 @@ export function ThresholdSlider({ view, floor = 0, label = "Threshold" }) {
 export function Legend({ view, classes, counts, floor = 0 }) {
   useView(view);
   return html`<ul class="legend" aria-label="Classes">
-    ${classes.map((one) => html`<${LegendEntry} key=${one.id} view=${view} entry=${one} shown=${counts.get(one.id) ?? 0} floor=${floor} />`)}
+    ${classes.map((one) => html`
+      <${LegendEntry} key=${one.id} view=${view} entry=${one} shown=${counts.get(one.id) ?? 0} floor=${floor} />`)}
   </ul>`;
 }
 
@@ -36,16 +37,36 @@ function LegendEntry({ view, entry: { id, name }, shown, floor }) {
     setOpen(!isOpen);
     if (isOpen) setOwn(null);
   };
-  return html`<li class=${isHidden ? "off" : ""}>
-    <div class="legend-row">
-      <${Swatch} colour=${cssColour(id - 1)} />
-      <span class="grow cut" title=${name}>${name}</span>
-      <span class="numbers muted small">${count(shown)}</span>
-      <button type="button" class="quiet little" aria-expanded=${String(isOpen)} title="A threshold of its own" onClick=${open}><span class="unseen">A threshold of its own for ${name}, now </span>≥ <span class="numbers">${score(view.thresholdOf(id))}</span></button>
-      <${Button} kind="quiet little" icon=${isHidden ? "eye-off" : "eye"} label=${isHidden ? `Show ${name}` : `Hide ${name}`} onClick=${toggle} />
-    </div>
-    ${isOpen && html`<input type="range" aria-label=${`Threshold of ${name}`} min=${floor} max="1" step=${STEP} value=${view.thresholdOf(id)} onInput=${(event) => setOwn(Number(event.target.value))} />`}
-  </li>`;
+  const label = isHidden ? `Show ${name}` : `Hide ${name}`;
+  return html`
+    <li class=${isHidden ? "off" : ""}>
+      <div class="legend-row">
+        <${Swatch} colour=${cssColour(id - 1)} />
+        <span class="grow cut" title=${name}>${name}</span>
+        <span class="numbers muted small">${count(shown)}</span>
+        <button
+          type="button"
+          class="quiet little"
+          aria-expanded=${String(isOpen)}
+          title="A threshold of its own"
+          onClick=${open}
+        >
+          <span class="unseen">A threshold of its own for ${name}, now </span>
+          ≥ <span class="numbers">${score(view.thresholdOf(id))}</span>
+        </button>
+        <${Button} kind="quiet little" icon=${isHidden ? "eye-off" : "eye"} label=${label} onClick=${toggle} />
+      </div>
+      ${isOpen && html`
+        <input
+          type="range"
+          aria-label=${`Threshold of ${name}`}
+          min=${floor}
+          max="1"
+          step=${STEP}
+          value=${view.thresholdOf(id)}
+          onInput=${(event) => setOwn(Number(event.target.value))}
+        />`}
+    </li>`;
 }
 
 /** Shown masks by class id. */

@@ -46,13 +46,27 @@ export function VirtualGrid({ count, cellWidth, captionHeight, cell, onRange, la
   };
   const positions = Array.from({ length: Math.max(0, last - first + 1) }, (_, at) => first + at);
   const reachable = focused >= first && focused <= last ? focused : seen.first * columns;
-  return html`<div ref=${ref} class="grid" role="list" aria-label=${label} style=${{ height: `${rows * rowHeight}px` }} onKeyDown=${onKeyDown}>
-    <div class="grid-rows" style=${{ transform: `translateY(${Math.floor(first / columns) * rowHeight}px)`, gridTemplateColumns: `repeat(${columns}, minmax(0, 1fr))`, gridAutoRows: `${rowHeight - GAP}px`, gap: `${GAP}px` }}>
-      ${size && positions.map((position) => html`<div key=${position} role="listitem" aria-setsize=${count} aria-posinset=${position + 1}>
-        ${cell(position, { width, "data-position": position, tabindex: position === reachable ? 0 : -1, onFocus: () => setFocused(position) })}
-      </div>`)}
-    </div>
-  </div>`;
+  const focusOf = (position) => ({
+    "data-position": position,
+    tabindex: position === reachable ? 0 : -1,
+    onFocus: () => setFocused(position),
+  });
+  const style = {
+    transform: `translateY(${Math.floor(first / columns) * rowHeight}px)`,
+    gridTemplateColumns: `repeat(${columns}, minmax(0, 1fr))`,
+    gridAutoRows: `${rowHeight - GAP}px`,
+    gap: `${GAP}px`,
+  };
+  const height = `${rows * rowHeight}px`;
+  return html`
+    <div ref=${ref} class="grid" role="list" aria-label=${label} style=${{ height }} onKeyDown=${onKeyDown}>
+      <div class="grid-rows" style=${style}>
+        ${size && positions.map((position) => html`
+          <div key=${position} role="listitem" aria-setsize=${count} aria-posinset=${position + 1}>
+            ${cell(position, { width, ...focusOf(position) })}
+          </div>`)}
+      </div>
+    </div>`;
 }
 
 function useSeenRows(ref, { rowHeight, rows, isReady }) {

@@ -5,6 +5,7 @@ import { Button } from "./basics.js";
 
 const MOST = 32;
 const STEP = 1.5;
+const FITTING = { factor: 1, x: 0.5, y: 0.5 };
 
 /**
  * `size` is the image's {width, height}; `children({place, pixels, size, fit})` are drawn with `place` = {scale,
@@ -14,15 +15,19 @@ const STEP = 1.5;
  */
 export function ZoomStage({ size, url, alt, children, onPoint, onHover, onDrag, onBox, label }) {
   const [ref, pixels] = useSize();
-  const [zoom, setZoom] = useState({ factor: 1, x: 0.5, y: 0.5 }); // of what fits; the middle, in parts of the image
-  useEffect(() => setZoom({ factor: 1, x: 0.5, y: 0.5 }), [size.width, size.height, url === null]);
+  const [zoom, setZoom] = useState(FITTING); // the factor of what fits; the middle, in parts of the image
+  const showAll = () => setZoom(FITTING);
+  useEffect(showAll, [size.width, size.height, url === null]);
   const fit = pixels ? Math.min(pixels.width / size.width, pixels.height / size.height) : 0;
   const scale = fit * zoom.factor;
-  const place = { scale, x: pixels ? pixels.width / 2 - zoom.x * size.width * scale : 0, y: pixels ? pixels.height / 2 - zoom.y * size.height * scale : 0 };
+  const start = (side, part) => (pixels ? pixels[side] / 2 - part * size[side] * scale : 0);
+  const place = { scale, x: start("width", zoom.x), y: start("height", zoom.y) };
   const state = useRef(null);
   state.current = { place, pixels, size, zoom };
 
   const change = (by, at) => setZoom((old) => zoomed(old, by, { at, ...state.current, fit }));
+  const larger = () => change(STEP);
+  const smaller = () => change(1 / STEP);
   const imagePoint = (event) => {
     const box = ref.current.getBoundingClientRect();
     return { x: (event.clientX - box.left - place.x) / scale, y: (event.clientY - box.top - place.y) / scale };
@@ -30,22 +35,36 @@ export function ZoomStage({ size, url, alt, children, onPoint, onHover, onDrag, 
   useWheel(ref, change);
   const pointers = usePointers({ ref, imagePoint, change, setZoom, state, onPoint, onDrag, onBox, onHover });
   const onKeyDown = (event) => {
-    const acts = { "+": () => change(STEP), "=": () => change(STEP), "-": () => change(1 / STEP), 0: () => setZoom({ factor: 1, x: 0.5, y: 0.5 }) };
+    const acts = { "+": larger, "=": larger, "-": smaller, 0: showAll };
     acts[event.key]?.();
   };
-  const shown = { width: `${size.width}px`, height: `${size.height}px`, transform: `translate(${place.x}px, ${place.y}px) scale(${scale})`, imageRendering: scale * devicePixelRatio > 4 ? "pixelated" : "auto" };
-  return html`<div class="zoom">
-    <div ref=${ref} class=${`zoom-stage ${onDrag || onBox ? "drawing" : ""}`} tabindex="0" role="application" aria-label=${label} onKeyDown=${onKeyDown} ...${pointers}>
-      ${pixels && url && html`<img src=${url} alt=${alt} style=${shown} draggable=${false} />`}
-      ${pixels && children({ place, pixels, size, fit })}
-    </div>
-    <div class="zoom-tools">
-      <${Button} kind="little" icon="minus" label="Zoom out (−)" onClick=${() => change(1 / STEP)} />
-      <span class="numbers small">${Math.round(zoom.factor * 100)} %</span>
-      <${Button} kind="little" icon="plus" label="Zoom in (+)" onClick=${() => change(STEP)} />
-      <${Button} kind="little" icon="fit" label="Fit (0)" onClick=${() => setZoom({ factor: 1, x: 0.5, y: 0.5 })} />
-    </div>
-  </div>`;
+  const shown = {
+    width: `${size.width}px`,
+    height: `${size.height}px`,
+    transform: `translate(${place.x}px, ${place.y}px) scale(${scale})`,
+    imageRendering: scale * devicePixelRatio > 4 ? "pixelated" : "auto",
+  };
+  return html`
+    <div class="zoom">
+      <div
+        ref=${ref}
+        class=${`zoom-stage ${onDrag || onBox ? "drawing" : ""}`}
+        tabindex="0"
+        role="application"
+        aria-label=${label}
+        onKeyDown=${onKeyDown}
+        ...${pointers}
+      >
+        ${pixels && url && html`<img src=${url} alt=${alt} style=${shown} draggable=${false} />`}
+        ${pixels && children({ place, pixels, size, fit })}
+      </div>
+      <div class="zoom-tools">
+        <${Button} kind="little" icon="minus" label="Zoom out (−)" onClick=${smaller} />
+        <span class="numbers small">${Math.round(zoom.factor * 100)} %</span>
+        <${Button} kind="little" icon="plus" label="Zoom in (+)" onClick=${larger} />
+        <${Button} kind="little" icon="fit" label="Fit (0)" onClick=${showAll} />
+      </div>
+    </div>`;
 }
 
 /** Keeps the point of the image that is at `at`, CSS pixels of the stage, where it is. */
@@ -99,7 +118,8 @@ function usePointers({ ref, imagePoint, change, setZoom, state, onPoint, onDrag,
     if (onBox) return onDrag?.({ from: start.current.point, to: imagePoint(event) });
     const { place, size } = state.current;
     const from = start.current.zoom;
-    return setZoom({ factor: from.factor, ...clamped({ x: from.x - dx / place.scale / size.width, y: from.y - dy / place.scale / size.height }, from.factor) });
+    const middle = { x: from.x - dx / place.scale / size.width, y: from.y - dy / place.scale / size.height };
+    return setZoom({ factor: from.factor, ...clamped(middle, from.factor) });
   };
   const onPointerUp = (event) => {
     if (!active.current.delete(event.pointerId) || !start.current) return;
@@ -116,7 +136,7 @@ function usePointers({ ref, imagePoint, change, setZoom, state, onPoint, onDrag,
 }
 
 function pinch(pointers, event, { change, ref }) {
-  const [other] = [...pointers.values()].filter((one) => one.pointerId !== event.pointerId);
+  const other = [...pointers.values()].find((one) => one.pointerId !== event.pointerId);
   const before = pointers.get(event.pointerId);
   const apart = (one) => Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY);
   const box = ref.current.getBoundingClientRect();

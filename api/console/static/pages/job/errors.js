@@ -25,24 +25,49 @@ export function Errors({ job }) {
   const load = (signal) => failures(job.id, signal);
   const { data, error, reload } = useFetched(load, [job.id, job.counts.failed]);
   const { busy, error: refusal, run } = useAction();
-  if (!data) return error ? html`<${ErrorNotice} error=${error} retry=${reload} />` : html`<${Skeletons} count=${3} height="5rem" />`;
-  if (!data.rows.length) return html`<${Empty} title="No image failed"><p>An image that cannot be read costs that image and nothing else: it would be listed here, with the reason.</p><//>`;
+  if (error && !data) return html`<${ErrorNotice} error=${error} retry=${reload} />`;
+  if (!data) return html`<${Skeletons} count=${3} height="5rem" />`;
+  if (!data.rows.length) return html`<${NoErrors} />`;
+  const canRetry = !isOpenJob(job) && job.status !== "failed";
   const retry = (code) => run(() => post(`/v1/jobs/${job.id}/retry`, { codes: [code] }));
-  return html`<div class="stack">
-    <${ErrorNotice} error=${refusal} />
-    ${data.more && html`<p class="notice">Counted among the first ${plural(data.rows.length, "failure")}.</p>`}
-    ${grouped(data.rows).map(([code, rows]) => html`<section class="card stack tight" key=${code} aria-label=${code}>
-      <div class="row apart">
-        <h2><span class="chip failed">${code}</span> <span class="numbers">${plural(rows.length, "image")}</span></h2>
-        ${!isOpenJob(job) && job.status !== "failed" && html`<${Button} kind="little" icon="again" busy=${busy} onClick=${() => retry(code)}>Retry these<//>`}
-      </div>
-      <p class="muted">${ADVICE[code]}</p>
-      <ul class="examples">${rows.slice(0, EXAMPLES).map((row) => html`<li key=${row.image_index}>
-        <a class="cut" href=${`#/jobs/${job.id}/images/${row.image_index}`} title=${row.image}>${fileName(row.image)}</a><span class="small muted">${row.message}</span></li>`)}
-      </ul>
-      ${rows.length > EXAMPLES && html`<p class="small"><a href=${`#/jobs/${job.id}?sort=failed`}>All failed images</a> <span class="muted">(${count(rows.length - EXAMPLES)} more of these)</span></p>`}
-    </section>`)}
-  </div>`;
+  return html`
+    <div class="stack">
+      <${ErrorNotice} error=${refusal} />
+      ${data.more && html`<p class="notice">Counted among the first ${plural(data.rows.length, "failure")}.</p>`}
+      ${grouped(data.rows).map(([code, rows]) => html`
+        <section class="card stack tight" key=${code} aria-label=${code}>
+          <div class="row apart">
+            <h2><span class="chip failed">${code}</span> <span class="numbers">${plural(rows.length, "image")}</span></h2>
+            ${canRetry && html`
+              <${Button} kind="little" icon="again" busy=${busy} onClick=${() => retry(code)}>Retry these<//>`}
+          </div>
+          <p class="muted">${ADVICE[code]}</p>
+          <${Examples} job=${job} rows=${rows} />
+        </section>`)}
+    </div>`;
+}
+
+function NoErrors() {
+  return html`
+    <${Empty} title="No image failed">
+      <p>An image that cannot be read costs that image and nothing else: it would be listed here, with the reason.</p>
+    <//>`;
+}
+
+function Examples({ job, rows }) {
+  return html`
+    <ul class="examples">
+      ${rows.slice(0, EXAMPLES).map((row) => html`
+        <li key=${row.image_index}>
+          <a class="cut" href=${`#/jobs/${job.id}/images/${row.image_index}`} title=${row.image}>${fileName(row.image)}</a>
+          <span class="small muted">${row.message}</span>
+        </li>`)}
+    </ul>
+    ${rows.length > EXAMPLES && html`
+      <p class="small">
+        <a href=${`#/jobs/${job.id}?sort=failed`}>All failed images</a>${" "}
+        <span class="muted">(${count(rows.length - EXAMPLES)} more of these)</span>
+      </p>`}`;
 }
 
 async function failures(jobId, signal) {
@@ -57,5 +82,5 @@ async function failures(jobId, signal) {
 /** [code, rows], the most frequent first. */
 function grouped(rows) {
   const groups = Map.groupBy(rows, ({ code }) => code);
-  return [...groups].sort(([, one], [, other]) => other.length - one.length);
+  return [...groups].toSorted(([, one], [, other]) => other.length - one.length);
 }

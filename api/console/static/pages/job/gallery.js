@@ -10,7 +10,14 @@ import { Legend, ThresholdSlider, countShown } from "../../ui/threshold.js";
 import { VirtualGrid } from "../../ui/virtual-grid.js";
 import { Tile } from "./tile.js";
 
-export const ORDERS = [["index", "As listed"], ["most", "Most masks"], ["fewest", "Fewest masks"], ["lowest", "Lowest score"], ["highest", "Highest score"], ["failed", "Failed only"]];
+export const ORDERS = [
+  ["index", "As listed"],
+  ["most", "Most masks"],
+  ["fewest", "Fewest masks"],
+  ["lowest", "Lowest score"],
+  ["highest", "Highest score"],
+  ["failed", "Failed only"],
+];
 const WIDTHS = [["140", "S"], ["220", "M"], ["340", "L"]];
 const CAPTION = 48;
 
@@ -29,29 +36,57 @@ export function Gallery({ job, pages, view, sort, onSort, onRefresh }) {
   };
   const cell = (position, rest) => {
     const row = pages.at(position);
-    const href = row && `#/jobs/${job.id}/images/${row.image_index}${queryString({ sort: sort === "index" ? null : sort, at: position })}`;
+    const query = queryString({ sort: sort === "index" ? null : sort, at: position });
+    const href = row && `#/jobs/${job.id}/images/${row.image_index}${query}`;
     return html`<${Tile} jobId=${job.id} position=${position} row=${row} view=${view} href=${href} ...${rest} />`;
   };
   const resize = (chosen) => {
     localStorage.setItem("maskmill.tiles", chosen);
     setWidth(chosen);
   };
-  return html`<div class="gallery">
-    <aside class="side" aria-label="What is shown">
-      <${ThresholdSlider} view=${view} floor=${job.floor} />
-      <${Shown} job=${job} pages=${pages} view=${view} />
-      <div class="field"><label for="order">Order</label><${Select} id="order" value=${sort} options=${ORDERS} onChange=${onSort} /></div>
-      <div class="row apart"><span class="label">Tiles</span><${Choice} label="Size of tiles" value=${width} options=${WIDTHS} onChange=${resize} /></div>
-      ${sort !== "index" && isOpenJob(job) && html`<div class="stack tight"><p class="hint">The order is that of the images labelled when it was made.</p><${Button} kind="little" icon="again" onClick=${onRefresh}>Order anew<//></div>`}
-      ${pages.sortedOf !== null && pages.sortedOf < done && html`<p class="hint">In order: the first ${plural(pages.sortedOf, "image")} of the job.</p>`}
-      <p class="hint keys"><kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd> from image to image, <kbd>Enter</kbd> opens</p>
-    </aside>
-    <div class="stack">
-      <${ErrorNotice} error=${pages.error} retry=${() => onRange(...range.current)} />
-      ${total === 0 ? html`<${Nothing} job=${job} sort=${sort} />` : html`
-        <${VirtualGrid} key=${sort} count=${total} cellWidth=${Number(width)} captionHeight=${CAPTION} cell=${cell} onRange=${onRange} label=${`${count(total)} images`} />`}
-    </div>
-  </div>`;
+  return html`
+    <div class="gallery">
+      <aside class="side" aria-label="What is shown">
+        <${ThresholdSlider} view=${view} floor=${job.floor} />
+        <${Shown} job=${job} pages=${pages} view=${view} />
+        <div class="field">
+          <label for="order">Order</label>
+          <${Select} id="order" value=${sort} options=${ORDERS} onChange=${onSort} />
+        </div>
+        <div class="row apart">
+          <span class="label">Tiles</span>
+          <${Choice} label="Size of tiles" value=${width} options=${WIDTHS} onChange=${resize} />
+        </div>
+        ${sort !== "index" && isOpenJob(job) && html`<${OrderAnew} onRefresh=${onRefresh} />`}
+        ${pages.sortedOf !== null && pages.sortedOf < done && html`
+          <p class="hint">In order: the first ${plural(pages.sortedOf, "image")} of the job.</p>`}
+        <p class="hint keys">
+          <kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd> from image to image, <kbd>Enter</kbd> opens
+        </p>
+      </aside>
+      <div class="stack">
+        <${ErrorNotice} error=${pages.error} retry=${() => onRange(...range.current)} />
+        ${total === 0 && html`<${Nothing} job=${job} sort=${sort} />`}
+        ${total !== 0 && html`
+          <${VirtualGrid}
+            key=${sort}
+            count=${total}
+            cellWidth=${Number(width)}
+            captionHeight=${CAPTION}
+            cell=${cell}
+            onRange=${onRange}
+            label=${`${count(total)} images`}
+          />`}
+      </div>
+    </div>`;
+}
+
+function OrderAnew({ onRefresh }) {
+  return html`
+    <div class="stack tight">
+      <p class="hint">The order is that of the images labelled when it was made.</p>
+      <${Button} kind="little" icon="again" onClick=${onRefresh}>Order anew<//>
+    </div>`;
 }
 
 function Shown({ job, pages, view }) {

@@ -25,6 +25,10 @@ export function PromptEditor({ value, onChange, isOptional }) {
     onChange((old) => old.filter((one) => one.key !== key));
     input.current.focus();
   };
+  const addTyped = () => {
+    add(typed);
+    input.current.focus();
+  };
   const onKeyDown = (event) => {
     if (event.key === "Enter") {
       event.preventDefault();
@@ -42,24 +46,65 @@ export function PromptEditor({ value, onChange, isOptional }) {
   return html`
     <div class="field">
       <label for="prompt">Add a thing</label>
-      <div class="row"><input id="prompt" ref=${input} class="grow" value=${typed} placeholder=${value.length ? "another thing" : "hard hat"} autocomplete="off" aria-describedby="prompt-hint"
-        onInput=${(event) => setTyped(event.target.value)} onKeyDown=${onKeyDown} onPaste=${onPaste} />
-        <${Button} icon="plus" onClick=${() => { add(typed); input.current.focus(); }}>Add<//></div>
-      <p class="hint" id="prompt-hint">A short English noun phrase, as in “hard hat” or “red circle”. Enter adds it; commas make several.${isOptional && " May stay empty where the manifest brings prompts."}</p>
+      <div class="row">
+        <input
+          id="prompt"
+          ref=${input}
+          class="grow"
+          value=${typed}
+          placeholder=${value.length ? "another thing" : "hard hat"}
+          autocomplete="off"
+          aria-describedby="prompt-hint"
+          onInput=${(event) => setTyped(event.target.value)}
+          onKeyDown=${onKeyDown}
+          onPaste=${onPaste}
+        />
+        <${Button} icon="plus" onClick=${addTyped}>Add<//>
+      </div>
+      <p class="hint" id="prompt-hint">
+        A short English noun phrase, as in “hard hat” or “red circle”. Enter adds it; commas make several.
+        ${isOptional && " May stay empty where the manifest brings prompts."}
+      </p>
     </div>
-    ${value.length > 0 && html`<ul class="prompts" aria-label=${plural(value.length, "prompt")}>${value.map((prompt, index) => html`<${PromptChip} key=${prompt.key} prompt=${prompt} colour=${cssColour(classNumber(value, index))} onChange=${change} onDrop=${drop} />`)}</ul>`}
+    ${value.length > 0 && html`
+      <ul class="prompts" aria-label=${plural(value.length, "prompt")}>
+        ${value.map((prompt, index) => html`
+          <${PromptChip}
+            key=${prompt.key}
+            prompt=${prompt}
+            colour=${cssColour(classNumber(value, index))}
+            onChange=${change}
+            onDrop=${drop}
+          />`)}
+      </ul>`}
     <div aria-live="polite"><${Findings} findings=${findings} prompts=${pending} /></div>`;
 }
 
 function PromptChip({ prompt: { key, text, className, threshold }, colour, onChange, onDrop }) {
   const set = (name) => (event) => onChange(key, { [name]: event.target.value });
-  return html`<li class="prompt">
-    <${Swatch} colour=${colour} />
-    <input class="prompt-text" value=${text} aria-label="Text" onInput=${set("text")} />
-    <label class="prompt-part">as <input value=${className} placeholder=${text} aria-label=${`Class of ${text}`} onInput=${set("className")} /></label>
-    <label class="prompt-part threshold-part">≥ <input type="number" min="0" max="1" step="0.05" value=${threshold} placeholder="0.50" aria-label=${`Threshold of ${text}`} onInput=${set("threshold")} /></label>
-    <${Button} kind="quiet little" icon="close" label=${`Remove ${text}`} onClick=${() => onDrop(key)} />
-  </li>`;
+  return html`
+    <li class="prompt">
+      <${Swatch} colour=${colour} />
+      <input class="prompt-text" value=${text} aria-label="Text" onInput=${set("text")} />
+      <label class="prompt-part">
+        as${" "}
+        <input value=${className} placeholder=${text} aria-label=${`Class of ${text}`} onInput=${set("className")} />
+      </label>
+      <label class="prompt-part threshold-part">
+        ≥${" "}
+        <input
+          type="number"
+          min="0"
+          max="1"
+          step="0.05"
+          value=${threshold}
+          placeholder="0.50"
+          aria-label=${`Threshold of ${text}`}
+          onInput=${set("threshold")}
+        />
+      </label>
+      <${Button} kind="quiet little" icon="close" label=${`Remove ${text}`} onClick=${() => onDrop(key)} />
+    </li>`;
 }
 
 /** Prompts of one class have one colour. */
@@ -76,7 +121,10 @@ function useFindings(prompts) {
     const leaving = new AbortController();
     const timer = setTimeout(() => {
       // advice: where it cannot be had, starting the job says what is wrong
-      post("/v1/lint", { prompts: JSON.parse(asked) }, { signal: leaving.signal }).then((answer) => setFindings(answer.findings), () => {});
+      post("/v1/lint", { prompts: JSON.parse(asked) }, { signal: leaving.signal }).then(
+        (answer) => setFindings(answer.findings),
+        () => {},
+      );
     }, STILL_MS);
     return () => {
       clearTimeout(timer);
@@ -95,4 +143,9 @@ export function asPrompts(prompts) {
   }));
 }
 
-export const fromPrompts = (prompts) => prompts.map(({ text, class_name: name, threshold }) => promptOf(text, { className: name ?? "", threshold: threshold ?? "" }));
+export function fromPrompts(prompts) {
+  return prompts.map(({ text, class_name: name, threshold }) => promptOf(text, {
+    className: name ?? "",
+    threshold: threshold ?? "",
+  }));
+}

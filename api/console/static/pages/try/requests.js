@@ -2,7 +2,7 @@
 import { Problem, post } from "../../lib/api.js";
 import { runLengths } from "../../lib/rle.js";
 
-const LEAST_SCORE = 0.1; // asked for; what is shown of it is the slider's matter
+export const LEAST_SCORE = 0.1; // asked for; what is shown of it is the slider's matter
 
 /** {id, file, url, width, height}, once the service has looked at it. */
 export async function openImage(file) {
@@ -54,8 +54,9 @@ function loaded(url) {
 function encoded(file) {
   return new Promise((resolve, reject) => {
     const reader = new FileReader();
-    reader.onload = () => resolve({ type: "base64", value: reader.result.slice(reader.result.indexOf(",") + 1) });
-    reader.onerror = () => reject(reader.error);
+    const value = () => reader.result.slice(reader.result.indexOf(",") + 1);
+    reader.addEventListener("load", () => resolve({ type: "base64", value: value() }));
+    reader.addEventListener("error", () => reject(reader.error));
     reader.readAsDataURL(file);
   });
 }
