@@ -8,7 +8,7 @@
 #             engine alone, many images, exports, the console
 # make chromium        the browser that the console is tested in (Debian, as root)
 # make screenshots     pictures of the console for the documentation
-# make check  ruff, mypy --strict, import contracts, migrations, compose file
+# make check  ruff, mypy --strict, oxlint, import contracts, migrations, compose file
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -43,6 +43,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/oxlint --deny-warnings api/console/static
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
