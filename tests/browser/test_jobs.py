@@ -63,6 +63,10 @@ def test_the_list_follows_its_jobs_by_itself(console: Console, client: Client, m
     expect(row.get_by_role("progressbar")).not_to_have_attribute("aria-valuenow", "0")
     client.cancel(job.id)
     expect(row.locator(".chip")).to_have_text("Canceled")
+    ended = client.wait(job.id)
+    assert ended.counts.canceled > 0
+    done = f"{ended.counts.succeeded} of {ended.counts.total}"
+    expect(row.locator(".progress")).to_contain_text(done)
 
 
 def test_the_list_is_filtered_by_state(console: Console, labelled: Job) -> None:

@@ -31,7 +31,8 @@ export function StateChip({ job }) {
 /** Names of the classes of a job's prompts, in the order of their ids, which count from 1. */
 export const classNamesOf = ({ prompts }) => [...new Set(prompts.map(({ text, class_name: name }) => name ?? text))];
 
-export const doneOf = ({ counts }) => counts.succeeded + counts.failed + counts.canceled;
+/** With an outcome: what was canceled has none. */
+export const doneOf = ({ counts }) => counts.succeeded + counts.failed;
 
 export function ProgressBar({ job, large = false }) {
   const { total, succeeded, failed, processing } = job.counts;
