@@ -213,8 +213,8 @@ class Client(ResultCalls):
         return self._pages(Dataset, "/v1/datasets")
 
     def delete_dataset(self, dataset_id: str) -> None:
-        """With its files, however long that takes. Refused while something reads it."""
-        self._connection.delete(f"/v1/datasets/{segment(dataset_id)}")
+        """With its files, once what has begun with it has ended."""
+        self._connection.json("DELETE", f"/v1/datasets/{segment(dataset_id)}")
 
     def upload_file(self, dataset_id: str, path: str, file: Path) -> None:
         """Store `file` as `path` of the dataset, replacing what is there."""

@@ -1,7 +1,6 @@
 """HTTP to the service: one place for addresses, keys, retries and errors."""
 
 import ipaddress
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +21,6 @@ _LONGEST_PAUSE_SECONDS = 5.0
 _LONGEST_LIMIT_SECONDS = 60.0  # of what a 429 may ask for
 _SILENCE_SECONDS = 45.0  # streams are kept alive every 15 s
 _CHUNK_BYTES = 2**20
-_LEFT, _LEFT_PAUSE_SECONDS = 202, 1.0
 _TRANSIENT = frozenset({502, 503, 504})
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
@@ -79,15 +77,6 @@ class Connection:
 
         answer = self._answer(send, repeatable=repeatable)
         return answer.json() if answer.content else None
-
-    def delete(self, path: str) -> None:
-        """Asked again as long as the service says that some of it is left (202)."""
-
-        def send() -> httpx.Response:
-            return self._http.delete(self.url + path, headers=self._headers)
-
-        while self._answer(send, repeatable=True).status_code == _LEFT:
-            time.sleep(_LEFT_PAUSE_SECONDS)
 
     def put(self, path: str, file: IO[bytes]) -> Any:
         def send() -> httpx.Response:

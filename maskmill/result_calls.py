@@ -1,6 +1,7 @@
 """Calls for what is made of a job's result: exports, evaluations, previews."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from domain.exports import ExportOptions
 from domain.findings import PromptFinding
 from maskmill.answers import Evaluation, Export, MadeT, Preview
 from maskmill.calls import PATIENCE_SECONDS, Calls, prompt_body, segment
+from maskmill.connection import MaskmillError
 from maskmill.export_folder import ByteProgress, write_export_folder
 from maskmill.waiting import wait_until_ended
 
@@ -106,8 +108,14 @@ class ResultCalls(Calls):
         """A COCO file of this machine as the truth of an evaluation."""
         body = {"name": name}
         dataset = self._connection.json("POST", "/v1/datasets", json=body, repeatable=False)
-        with file.open("rb") as opened:
-            self._connection.put(f"/v1/datasets/{dataset['id']}/files/truth.json", opened)
+        address = f"/v1/datasets/{dataset['id']}"
+        try:
+            with file.open("rb") as opened:
+                self._connection.put(f"{address}/files/truth.json", opened)
+        except BaseException:
+            with suppress(MaskmillError):
+                self._connection.json("DELETE", address)
+            raise
         return {"type": "dataset", "id": dataset["id"], "path": "truth.json"}
 
     def get_evaluation(self, job_id: str, evaluation_id: str) -> Evaluation:

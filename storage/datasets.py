@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Select, delete, insert, or_, select
+from sqlalchemy import Connection, Select, delete, func, insert, select, update
 
 from domain.ids import new_id
 from storage.conditions import EXPORT_IS_OPEN, JOB_IS_OPEN
@@ -45,47 +45,56 @@ def add_dataset(
 def find_dataset(
     connection: Connection, dataset_id: str, *, owner_key_id: str | None = None
 ) -> Dataset | None:
-    """The dataset, if `owner_key_id` (None: anybody) may see it."""
-    return _one(connection, _query(dataset_id, owner_key_id))
+    """The dataset, if `owner_key_id` may see it. What is to go its owner sees no more; runs that
+    have begun with it (None) read it to their end."""
+    row = connection.execute(_query(dataset_id, owner_key_id)).one_or_none()
+    return Dataset(*row) if row else None
 
 
-def keep_dataset(
-    connection: Connection, dataset_id: str, *, owner_key_id: str | None = None
-) -> Dataset | None:
-    """As `find_dataset`; it is not deleted before the transaction has ended."""
-    query = _query(dataset_id, owner_key_id).with_for_update(read=True, key_share=True)
-    return _one(connection, query)
-
-
-def take_dataset(
-    connection: Connection, dataset_id: str, *, owner_key_id: str | None = None
-) -> Dataset | None:
-    """As `find_dataset`; until the transaction has ended no job begins with it."""
-    return _one(connection, _query(dataset_id, owner_key_id).with_for_update())
+def keep_dataset(connection: Connection, dataset_id: str, *, owner_key_id: str) -> bool:
+    """Whether a job or an evaluation may begin with it. Its deletion waits for the end of the
+    transaction, and is then after the beginning."""
+    query = _query(dataset_id, owner_key_id).with_for_update(read=True)
+    return connection.execute(query).first() is not None
 
 
 def _query(dataset_id: str, owner_key_id: str | None) -> Select[Any]:
     query = select(*_COLUMNS).where(datasets.c.id == dataset_id)
-    return query if owner_key_id is None else query.where(datasets.c.owner_key_id == owner_key_id)
+    if owner_key_id is None:
+        return query
+    return query.where(datasets.c.owner_key_id == owner_key_id, datasets.c.leaving_at.is_(None))
 
 
-def _one(connection: Connection, query: Select[Any]) -> Dataset | None:
-    row = connection.execute(query).one_or_none()
-    return Dataset(*row) if row else None
+def dismiss_dataset(
+    connection: Connection, dataset_id: str, *, owner_key_id: str | None = None
+) -> bool:
+    """Have it go, with its files, once nothing reads it any more; False where `owner_key_id`
+    (None: anybody) has none of that name. Asked again it changes nothing."""
+    statement = update(datasets).where(datasets.c.id == dataset_id)
+    if owner_key_id is not None:
+        statement = statement.where(datasets.c.owner_key_id == owner_key_id)
+    leaving_at = func.coalesce(datasets.c.leaving_at, func.now())
+    return connection.execute(statement.values(leaving_at=leaving_at)).rowcount > 0
 
 
-def is_read_from(connection: Connection, dataset_id: str) -> bool:
-    """Whether an open job has its images there, or an open evaluation its truth."""
+def unread_datasets(connection: Connection, *, limit: int) -> list[Dataset]:
+    """Of those that are to go, which no open job has its images in, and no open evaluation its
+    truth."""
     has_images = select(jobs.c.id).where(
         JOB_IS_OPEN,
         jobs.c.source["type"].astext == "dataset",
-        jobs.c.source["id"].astext == dataset_id,
+        jobs.c.source["id"].astext == datasets.c.id,
     )
     has_truth = select(exports.c.id).where(
-        EXPORT_IS_OPEN, exports.c.options["truth"]["id"].astext == dataset_id
+        EXPORT_IS_OPEN, exports.c.options["truth"]["id"].astext == datasets.c.id
     )
-    found = connection.execute(select(or_(has_images.exists(), has_truth.exists())))
-    return bool(found.scalar_one())
+    query = (
+        select(*_COLUMNS)
+        .where(datasets.c.leaving_at.is_not(None), ~has_images.exists(), ~has_truth.exists())
+        .order_by(datasets.c.leaving_at)
+        .limit(limit)
+    )
+    return [Dataset(*row) for row in connection.execute(query)]
 
 
 def forget_dataset(connection: Connection, dataset_id: str) -> None:
@@ -98,7 +107,8 @@ def list_datasets(
 ) -> list[Dataset]:
     query = (
         select(*_COLUMNS)
-        .where(datasets.c.owner_key_id == owner_key_id, datasets.c.id > after)
+        .where(datasets.c.owner_key_id == owner_key_id, datasets.c.leaving_at.is_(None))
+        .where(datasets.c.id > after)
         .order_by(datasets.c.id)
         .limit(limit)
     )

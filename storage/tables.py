@@ -90,7 +90,9 @@ datasets = Table(
     # A folder of the operator's own machine; only the operator's command line sets it.
     Column("local_root", Text),
     _created_at(),
+    Column("leaving_at", Time),  # nobody sees it any more, and it is about to go with its files
     Index(None, "owner_key_id", "id"),
+    Index("ix_datasets_leaving", "leaving_at", postgresql_where=text("leaving_at IS NOT NULL")),
 )
 
 jobs = Table(

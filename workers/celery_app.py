@@ -42,6 +42,11 @@ log = structlog.get_logger()
 # first: storage.lane.keys.queue.
 BULK = "bulk"
 INTERACTIVE = "interactive"
+_TRACED_AS: dict[Role, str] = {
+    "bulk": "maskmill-worker",
+    "interactive": "maskmill-interactive",
+    "planner": "maskmill-planner",
+}
 # Tasks end well before this, so that a message is not delivered to a second worker meanwhile; but
 # for exports, which may take hours: whoever gets their message again finds the lease taken.
 VISIBILITY_SECONDS = 600
@@ -110,7 +115,7 @@ def _prepare(instance: Any, **_: Any) -> None:
 def _be_watched(held: Runtime, queues: Container[str]) -> None:
     """Before the network is loaded, so that loading is seen as well."""
     role = _role(queues)
-    configure_tracing({"bulk": "maskmill-worker"}.get(role, f"maskmill-{role}"))
+    configure_tracing(_TRACED_AS[role])
     held.metrics.watch(Models(held.engines))
     serve(held.metrics, port=held.settings.worker_metrics_port)
     beat = PresenceBeat(held, role)

@@ -12,6 +12,7 @@ from storage.logs import configure_logging
 from storage.outbox import CHANNEL, PLANNING_QUEUE
 from storage.settings import Settings, load_settings
 from workers.celery_app import app
+from workers.dataset_tidying import DatasetTidying
 from workers.duties import AWAY, Duties, Duty
 from workers.export_tidying import ExportTidying
 from workers.publisher import message_is_waiting, publish
@@ -29,16 +30,18 @@ RETRY_SECONDS = 1.0
 class Dispatcher:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._database = Database(settings.database_url.get_secret_value(), pool_size=4)
+        self._database = Database(settings.database_url.get_secret_value(), pool_size=5)
         self._sweeper = Sweeper(settings, self._database)
         self._tidying = Tidying(settings, self._database)
         self._exports = ExportTidying(settings, self._database)
+        self._datasets = DatasetTidying(settings, self._database)
         self._retention = Retention(settings, self._database)
         self._webhooks = WebhookSender(settings)
         self._duties = Duties(
             Duty("sweeper", settings.sweep_seconds, self._sweep),
             Duty("tidying", settings.sweep_seconds, self._tidying.tidy_some),
             Duty("exports", settings.sweep_seconds, self._exports.tidy_some),
+            Duty("datasets", settings.sweep_seconds, self._datasets.tidy_some),
             Duty("retention", SECONDS_BETWEEN, self._retention.keep_to_policy),
         )
         self.stopping = threading.Event()

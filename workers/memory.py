@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -22,13 +23,14 @@ def device_memory() -> dict[str, int]:
     """Of the CUDA device: what tensors have, what this process has, and all there is. Nothing where
     there is none, or none is in use yet: asking would open it. Asks nothing of the device, which
     may be recording a graph just then."""
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_initialized():
+    torch: Any = sys.modules.get("torch")
+    cuda: Any = getattr(torch, "cuda", None)  # none, or half of it, while torch is being imported
+    if not hasattr(cuda, "is_initialized") or not cuda.is_initialized():
         return {}
     return {
-        "allocated": torch.cuda.memory_allocated(),
-        "reserved": torch.cuda.memory_reserved(),
-        "total": torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory,
+        "allocated": cuda.memory_allocated(),
+        "reserved": cuda.memory_reserved(),
+        "total": cuda.get_device_properties(cuda.current_device()).total_memory,
     }
 
 

@@ -29,7 +29,7 @@ class PresenceBeat:
     def end(self) -> None:
         """After this it is not listed any more. One that dies without a word is, for a while."""
         self._ending.set()
-        self._thread.join()
+        self._thread.join(timeout=BEAT_SECONDS)
         try:
             with self._runtime.database.begin() as connection:
                 say_gone(connection, self._runtime.owner)
@@ -37,9 +37,12 @@ class PresenceBeat:
             log.info("presence.not_ended", error=type(error).__name__)
 
     def _run(self) -> None:
+        """What an earlier process of the same name has said is forgotten first."""
+        is_first = True
         while True:
             try:
-                self.beat()
+                self.beat(is_first=is_first)
+                is_first = False
             except SQLAlchemyError as error:
                 log.info("presence.not_said", error=type(error).__name__)
             except Exception:  # a worker that is not listed is still of use
@@ -47,9 +50,11 @@ class PresenceBeat:
             if self._ending.wait(BEAT_SECONDS):
                 return
 
-    def beat(self) -> None:
+    def beat(self, *, is_first: bool) -> None:
         now = self._now()
         with self._runtime.database.begin() as connection:
+            if is_first:
+                say_gone(connection, now.name)
             say_present(connection, now)
 
     def _now(self) -> Presence:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import IO, Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
 
 from api.auth import Caller, KeyFirst
@@ -17,8 +17,6 @@ from api.problems import ApiProblem, declared
 from storage.datasets import Dataset
 from storage.object_keys import dataset_file
 from storage.object_store import ObjectForbidden
-
-_AGAIN = {"Retry-After": "1"}
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=KeyFirst)
 
@@ -42,16 +40,11 @@ def get_dataset(dataset_id: DatasetId, context: RequestContext, caller: Caller) 
     return service.document(service.find(context, dataset_id, caller))
 
 
-@router.delete(
-    "/{dataset_id}",
-    status_code=204,
-    responses={202: {"description": "Some files are left: ask again"}, **declared(404, 409)},
-)
-def delete_dataset(dataset_id: DatasetId, context: RequestContext, caller: Caller) -> Response:
-    """Remove it with its files; a linked folder keeps them. Jobs that have ended keep their
-    results."""
-    is_gone = service.delete(context, dataset_id, caller)
-    return Response(status_code=204) if is_gone else Response(status_code=202, headers=_AGAIN)
+@router.delete("/{dataset_id}", status_code=204, responses=declared(404))
+def delete_dataset(dataset_id: DatasetId, context: RequestContext, caller: Caller) -> None:
+    """From now on nothing begins with it. Its files go soon, or once jobs and evaluations that have
+    begun with it have ended; a linked folder keeps them. Results stay."""
+    service.delete(context, dataset_id, caller)
 
 
 def _target(
@@ -88,6 +81,7 @@ async def _body_file(request: Request, _target: Target) -> AsyncIterator[IO[byte
 def upload_file(
     path: str,
     context: RequestContext,
+    caller: Caller,
     target: Target,
     body: Annotated[IO[bytes], Depends(_body_file)],
 ) -> UploadedFile:
@@ -98,5 +92,5 @@ def upload_file(
         context.store.put_file(key, Path(body.name))
     except ObjectForbidden as error:  # a folder store cannot have both `a` and `a/b`
         raise ApiProblem(409, "path_conflict", "Another file's name is in the way.") from error
-    service.keep_upload(context, dataset, key)
+    service.keep_upload(context, dataset.id, caller, key=key)
     return UploadedFile(path=path, bytes=size)

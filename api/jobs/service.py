@@ -63,14 +63,14 @@ def create(
         traceparent=current_traceparent(),
     )
     with context.database.begin() as connection:
-        _check_dataset(connection, request, caller)
-        _check_texts(connection, request.prompts, model)
         job, is_new = stored_jobs.create_job(connection, new)
         if job.request_sha256 != new.request_sha256:
             raise ApiProblem(
                 409, "idempotency_conflict", "This Idempotency-Key came with another request."
             )
-        if is_new:
+        if is_new:  # what a job that was made already began with may be gone by now
+            _check_dataset(connection, request, caller)
+            _check_texts(connection, request.prompts, model)
             check_room(context, connection, caller)
         return documents(connection, [job])[0], is_new
 
@@ -137,7 +137,7 @@ def _check_duplicates(prompts: Sequence[JobPromptDocument]) -> None:
 def _check_dataset(connection: Connection, request: JobRequest, caller: ApiKey) -> None:
     if not isinstance(request.source, DatasetSource):
         return
-    if keep_dataset(connection, request.source.id, owner_key_id=caller.id) is None:
+    if not keep_dataset(connection, request.source.id, owner_key_id=caller.id):
         raise ApiProblem(422, "dataset_not_found", "There is no such dataset, or it is not yours.")
 
 

@@ -24,8 +24,8 @@ class ImageMilliseconds(BaseModel):
 
 
 class StageSeconds(BaseModel):
-    """Of all threads and workers together, images that failed included. Stages of different images
-    run at the same time, so these may be more than the seconds that went by."""
+    """Of all threads and workers together, without fetches and decodes that failed. Stages of
+    different images run at the same time, so these may be more than the seconds that went by."""
 
     fetch: float = Field(description="From the store, or by the image's URL")
     decode: float = Field(description="JPEGs that the device decodes count as network")

@@ -8,7 +8,7 @@ from domain.formats.xml_text import speakable
 
 BACKGROUND = "background"
 # What ends a field or, to some reader, a line; and what makes the line a comment
-_UNREADABLE = re.compile("[:\n\v\f\r\x85\u2028\u2029]|^#")
+_UNREADABLE = re.compile("[:\n\r\x85\u2028\u2029]|^#")
 
 
 def voc_names(classes: Sequence[str]) -> list[str]:

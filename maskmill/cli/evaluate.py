@@ -73,8 +73,9 @@ def evaluate(
     if min_score is not None:
         options["min_score"] = min_score
     folder = report or Path(f"evaluation-{job_id}")
-    with Client() as client, _truth(client, job_id, truth) as where:
-        asked = client.create_evaluation(job_id, where, partial=partial, **options)
+    with Client() as client:
+        with _truth(client, job_id, truth) as where:
+            asked = client.create_evaluation(job_id, where, partial=partial, **options)
         made = _made(client, asked, folder)
     assert made.report is not None  # it has succeeded
     if as_json:
@@ -86,8 +87,7 @@ def evaluate(
 
 @contextmanager
 def _truth(client: "Client", job_id: str, truth: str) -> Iterator[dict[str, str]]:
-    """A file is uploaded for as long as the evaluation needs it: the service does not let go of it
-    before that has ended, also where somebody has stopped waiting."""
+    """A file is uploaded for one evaluation: once asked for, that keeps it to its end."""
     from maskmill.connection import MaskmillError
 
     if truth.startswith("s3://"):

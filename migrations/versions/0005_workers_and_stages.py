@@ -1,4 +1,4 @@
-"""Workers that say they live, what the stages of runs take, and since when jobs are wanted."""
+"""Workers that say they live, what stages take, since when jobs are wanted, datasets that go."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -21,7 +21,11 @@ def upgrade() -> None:
     time = sa.DateTime(timezone=True)
     wanted_at = sa.Column("wanted_at", time, server_default=sa.func.now(), nullable=False)
     op.add_column("jobs", wanted_at)
-    op.execute("UPDATE jobs SET wanted_at = created_at")
+    open_ = "status IN ('queued', 'planning', 'running')"  # of others nobody asks
+    op.execute(f"UPDATE jobs SET wanted_at = created_at WHERE {open_}")  # noqa: S608
+    op.add_column("datasets", sa.Column("leaving_at", time))
+    where = sa.text("leaving_at IS NOT NULL")
+    op.create_index("ix_datasets_leaving", "datasets", ["leaving_at"], postgresql_where=where)
     op.create_table(
         "workers",
         sa.Column("name", sa.Text(), nullable=False),
@@ -40,6 +44,8 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("workers")
+    op.drop_index("ix_datasets_leaving", table_name="datasets")
+    op.drop_column("datasets", "leaving_at")
     op.drop_column("jobs", "wanted_at")
     for stage in reversed(_STAGES):
         op.drop_column("shards", f"{stage}_seconds")

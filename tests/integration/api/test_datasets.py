@@ -9,11 +9,12 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from api.datasets import service
 from storage import object_keys
-from storage.datasets import add_dataset, keep_dataset, take_dataset
-from storage.object_store import open_store
+from storage.datasets import add_dataset, dismiss_dataset, find_dataset, keep_dataset
+from storage.object_store import StoreUnavailable, open_store
 from tests.integration.api.conftest import Api, job_body
+from workers import dataset_tidying
+from workers.dataset_tidying import DatasetTidying
 
 
 def create_dataset(api: Api, name: str = "street") -> str:
@@ -154,15 +155,22 @@ def left_of(api: Api, dataset_id: str) -> list[str]:
     return [info.key for info in store.list(object_keys.dataset_prefix(dataset_id))]
 
 
+def tidy(api: Api) -> None:
+    DatasetTidying(api.settings, api.database).tidy_some()
+
+
 def test_a_dataset_is_deleted_with_its_files_and_no_others(api: Api) -> None:
     gone, kept = create_dataset(api), create_dataset(api)
     for dataset_id in (gone, kept):
         upload(api, dataset_id, "a", "b/c")
-    assert api.as_alice("DELETE", f"/v1/datasets/{gone}").status_code == 204
-    assert (left_of(api, gone), len(left_of(api, kept))) == ([], 2)
-    assert api.as_alice("GET", f"/v1/datasets/{gone}").status_code == 404
-    assert api.as_alice("DELETE", f"/v1/datasets/{gone}").status_code == 404
+    url = f"/v1/datasets/{gone}"
+    assert api.as_alice("DELETE", url).status_code == 204
+    assert api.as_alice("GET", url).status_code == 404
     assert [one["id"] for one in api.as_alice("GET", "/v1/datasets").json()["data"]] == [kept]
+    assert api.as_alice("DELETE", url).status_code == 204, "the first answer may have been lost"
+    tidy(api)
+    assert (left_of(api, gone), len(left_of(api, kept))) == ([], 2)
+    assert api.as_alice("DELETE", url).status_code == 404
 
 
 def test_only_its_owner_and_admins_delete_a_dataset(api: Api) -> None:
@@ -171,45 +179,64 @@ def test_only_its_owner_and_admins_delete_a_dataset(api: Api) -> None:
     assert api.client.delete(url, headers=api.bob).status_code == 404
     assert api.as_alice("GET", url).status_code == 200
     assert api.client.delete(url, headers=api.admin).status_code == 204
+    assert api.as_alice("GET", url).status_code == 404
 
 
-def test_a_dataset_stays_while_a_job_reads_it(api: Api) -> None:
+def test_a_job_that_has_begun_reads_its_dataset_to_the_end_and_none_begins_any_more(
+    api: Api,
+) -> None:
     dataset_id = create_dataset(api)
     upload(api, dataset_id, "a")
     body = job_body(source={"type": "dataset", "id": dataset_id})
-    job = api.as_alice("POST", "/v1/jobs", json=body).json()["id"]
-    refused = api.as_alice("DELETE", f"/v1/datasets/{dataset_id}")
-    assert (refused.status_code, refused.json()["code"]) == (409, "dataset_in_use")
+    key = {"Idempotency-Key": "once"}
+    job = api.as_alice("POST", "/v1/jobs", json=body, headers=key).json()["id"]
+    assert api.as_alice("DELETE", f"/v1/datasets/{dataset_id}").status_code == 204
+    refused = api.as_alice("POST", "/v1/jobs", json=body)
+    assert (refused.status_code, refused.json()["code"]) == (422, "dataset_not_found")
+    again = api.as_alice("POST", "/v1/jobs", json=body, headers=key)
+    assert again.json()["id"] == job, "it was made already"
+    tidy(api)
     assert len(left_of(api, dataset_id)) == 1
     with api.database.begin() as connection:
+        assert find_dataset(connection, dataset_id) is not None, "for the job's runs"
         connection.execute(text("UPDATE jobs SET status = 'succeeded'"))
-    assert api.as_alice("DELETE", f"/v1/datasets/{dataset_id}").status_code == 204
+    tidy(api)
+    assert left_of(api, dataset_id) == []
     assert api.as_alice("GET", f"/v1/jobs/{job}").json()["source"]["id"] == dataset_id
 
 
-def test_a_dataset_with_many_files_is_deleted_in_turns_and_known_until_the_last_is_gone(
+def test_a_deletion_waits_for_a_job_that_is_about_to_begin(api: Api) -> None:
+    dataset_id = create_dataset(api)
+    with api.database.begin() as beginning, api.database.begin() as deleting:
+        assert keep_dataset(beginning, dataset_id, owner_key_id=api.alice_id)
+        deleting.execute(text("SET LOCAL lock_timeout = '100ms'"))
+        with pytest.raises(OperationalError, match="lock timeout"):
+            dismiss_dataset(deleting, dataset_id)
+
+
+def test_where_removing_files_breaks_off_it_goes_on_later(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "_FILES_AT_ONCE", 2)
-    monkeypatch.setattr(service, "_SECONDS_AT_ONCE", -1.0)
+    monkeypatch.setattr(dataset_tidying, "_KEYS_AT_ONCE", 2)
     dataset_id = create_dataset(api)
     upload(api, dataset_id, *"abcde")
-    url = f"/v1/datasets/{dataset_id}"
-    for left in (3, 1, 0):
-        answer = api.as_alice("DELETE", url)
-        assert (answer.status_code, answer.headers["retry-after"]) == (202, "1")
-        assert len(left_of(api, dataset_id)) == left
-        assert api.as_alice("GET", url).status_code == 200
-    assert api.as_alice("DELETE", url).status_code == 204
+    api.as_alice("DELETE", f"/v1/datasets/{dataset_id}")
+    store = type(open_store(api.settings.object_store, settings=api.settings))
+    delete = store.delete
+    left = iter([None])
 
+    def delete_once(self: Any, keys: Any) -> None:
+        if next(left, StoreUnavailable) is StoreUnavailable:
+            raise StoreUnavailable("away")
+        delete(self, keys)
 
-def test_no_job_begins_with_a_dataset_that_is_about_to_go(api: Api) -> None:
-    dataset_id = create_dataset(api)
-    with api.database.begin() as deleting, api.database.begin() as beginning:
-        assert take_dataset(deleting, dataset_id) is not None
-        beginning.execute(text("SET LOCAL lock_timeout = '100ms'"))
-        with pytest.raises(OperationalError, match="lock timeout"):
-            keep_dataset(beginning, dataset_id)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "delete", delete_once)
+        with pytest.raises(StoreUnavailable):
+            tidy(api)
+    assert len(left_of(api, dataset_id)) == 3
+    tidy(api)
+    assert left_of(api, dataset_id) == []
 
 
 def test_files_that_come_while_a_dataset_is_deleted_do_not_stay(
@@ -220,9 +247,8 @@ def test_files_that_come_while_a_dataset_is_deleted_do_not_stay(
     put = store.put_file
 
     def delete_then_put(self: Any, *arguments: Any, **options: Any) -> None:
-        with monkeypatch.context() as patch:
-            patch.setattr(store, "put_file", put)
-            assert api.as_alice("DELETE", f"/v1/datasets/{dataset_id}").status_code == 204
+        assert api.as_alice("DELETE", f"/v1/datasets/{dataset_id}").status_code == 204
+        tidy(api)
         put(self, *arguments, **options)
 
     monkeypatch.setattr(store, "put_file", delete_then_put)
@@ -236,4 +262,7 @@ def test_a_linked_folder_keeps_its_files(api: Api, tmp_path: Path) -> None:
     with api.database.begin() as connection:
         linked = add_dataset(connection, api.alice_id, name="linked", local_root=str(tmp_path))
     assert api.as_alice("DELETE", f"/v1/datasets/{linked.id}").status_code == 204
+    tidy(api)
     assert (tmp_path / "a.png").exists()
+    with api.database.begin() as connection:
+        assert find_dataset(connection, linked.id) is None

@@ -126,10 +126,12 @@ def test_the_doctor_names_models_with_work_that_no_worker_hears(
         settings = crew.workplace.runtime.settings
         found = {check.check: check for check in workers_for_jobs(settings)}
     assert {name: check.ok for name, check in found.items()} == {
+        "workers": True,
         "planner": False,
         "bulk null": True,
         "bulk of-nobody": False,
     }
+    assert found["workers"].detail.startswith("bulk ")
     assert found["bulk null"].detail == "1 worker(s); 0 shard(s) and 0 message(s) wait"
     assert found["bulk of-nobody"].detail == "0 worker(s); 1 shard(s) and 1 message(s) wait"
     away = settings.model_copy(update={"broker_url": SecretStr("redis://127.0.0.1:1/0")})

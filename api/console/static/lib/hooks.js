@@ -3,21 +3,30 @@ import { get, messageOf } from "./api.js";
 import { followJob } from "./events.js";
 import { useCallback, useEffect, useRef, useState } from "./html.js";
 
-/** {data, error, reload}: `data` keeps its old value while it is fetched anew. */
+/**
+ * {data, error, reload, look}: `data` keeps its old value while it is fetched anew. `look` is for those who look
+ * again and again: it does not give up an answer that is under way.
+ */
 export function useFetched(load, inputs) {
   const [state, setState] = useState({ data: null, error: null });
   const [round, setRound] = useState(0);
+  const underWay = useRef(null);
   useEffect(() => {
     const leaving = new AbortController();
+    underWay.current = leaving;
     load(leaving.signal)
       .then((data) => setState({ data, error: null }))
       .catch((error) => {
         if (!leaving.signal.aborted) setState((before) => ({ ...before, error: messageOf(error) }));
+      })
+      .finally(() => {
+        if (underWay.current === leaving) underWay.current = null;
       });
     return () => leaving.abort();
   }, [...inputs, round]);
   const reload = useCallback(() => setRound((number) => number + 1), []);
-  return { ...state, reload };
+  const look = useCallback(() => underWay.current ?? reload(), []);
+  return { ...state, reload, look };
 }
 
 /** Calls `act` every so many seconds while the tab is seen and `isOn`. */

@@ -25,13 +25,13 @@ export function Jobs({ query }) {
   useTitle("Jobs");
   const status = query.get("status") ?? "";
   const load = (signal) => get("/v1/jobs", { query: { limit: PAGE, status: status || null }, signal });
-  const { data, error, reload } = useFetched(load, [status]);
+  const { data, error, reload, look } = useFetched(load, [status]);
   const [older, setOlder] = useState({ jobs: [], cursor: undefined });
   const { busy, run } = useAction();
   const [changes, setChanges] = useState({});
   useEffect(() => setOlder({ jobs: [], cursor: undefined }), [status]);
   useEffect(() => setChanges({}), [data]);
-  useEvery(LOOK_SECONDS, reload);
+  useEvery(LOOK_SECONDS, look);
 
   const change = (id, latest) => setChanges((all) => ({ ...all, [id]: { ...all[id], ...latest } }));
   const jobs = data && [...data.data, ...older.jobs].map((job) => ({ ...job, ...changes[job.id] }));

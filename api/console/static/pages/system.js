@@ -11,8 +11,8 @@ const ROLES = { bulk: "Jobs", interactive: "Single images", planner: "Lists and 
 
 export function System() {
   useTitle("System");
-  const { data, error, reload } = useFetched((signal) => get("/v1/system", { signal }), []);
-  useEvery(LOOK_SECONDS, reload);
+  const { data, error, reload, look } = useFetched((signal) => get("/v1/system", { signal }), []);
+  useEvery(LOOK_SECONDS, look);
   return html`
     <div class="heading">
       <h1>System</h1>

@@ -37,7 +37,10 @@ export function TryIt() {
 
 function Chooser({ onFile, busy, label, kind = "" }) {
   const input = useRef(null);
-  const chosen = (event) => onFile(event.target.files[0]);
+  const chosen = ({ target }) => {
+    onFile(target.files[0]);
+    target.value = ""; // so that the same one can be chosen again
+  };
   return html`
     <${Button} kind=${kind} busy=${busy} onClick=${() => input.current.click()}>
       ${busy ? "Looking at it…" : label}

@@ -156,7 +156,7 @@ def test_without_a_broker_single_images_wait_and_the_rest_goes_on(
         headers = interactive.api.alice
         refused_for_now(client.post(EMBED, json={"image": PIXEL}, headers=headers))
         refused_for_now(client.post("/model/clear", headers=headers))
-        of_the_lane = {n: v for n, v in metrics(client).items() if "interactive" in n}
+        of_the_lane = {n: v for n, v in metrics(client).items() if "maskmill_interactive" in n}
         assert of_the_lane == {"maskmill_interactive_broker_up": 0}
         ready = client.get("/readiness")
         assert (ready.status_code, ready.json()) == (503, {"status": "not_ready"})

@@ -132,7 +132,10 @@ function Files({ path, files }) {
     link.download = json.name;
     link.click();
   };
-  const take = () => download().catch((refused) => setError(messageOf(refused)));
+  const take = () => {
+    setError(null);
+    download().catch((refused) => setError(messageOf(refused)));
+  };
   return html`
     <div class="row">
       <a class="button little" href=${`${path}/report.html`} target="_blank" rel="noopener">Open the report</a>

@@ -1,13 +1,14 @@
 // What to compare a result with, and how.
-import { get, post, put } from "../../lib/api.js";
+import { get, post, put, remove } from "../../lib/api.js";
 import { bytes } from "../../lib/format.js";
 import { isOpenJob, useAction, useFetched } from "../../lib/hooks.js";
-import { html, useId, useRef, useState } from "../../lib/html.js";
+import { html, useEffect, useId, useRef, useState } from "../../lib/html.js";
 import { Button, Choice, ErrorNotice, Field, Icon, Select } from "../../ui/basics.js";
 import { classNamesOf } from "../../ui/job-parts.js";
 
 const KINDS = [["upload", "Upload"], ["dataset", "Uploaded before"], ["object", "Bucket"]];
 const MOST_BYTES = 512 * 2 ** 20; // the service's own
+const MOST_DATASETS = 500; // of one request
 const LOOKED_AT = 1024; // bytes of a file, for its first sign
 const MIN_SCORE = 0.5; // the service's own
 
@@ -16,29 +17,35 @@ export const newDraft = () => ({
   kind: "upload", file: null, id: "", path: "", uri: "", minScore: MIN_SCORE, suggest: true, mapping: [],
 });
 
-/** What was asked before, with categories that fitted no class. */
-export function asDraft({ truth, options }, unmatched) {
-  const { type: kind, ...place } = truth;
+/** What was asked before, with categories that fitted no class. Of an upload that is gone, the `file` again. */
+export async function asDraft({ truth, options }, unmatched, file) {
+  const place = await placeOf(truth, file);
   const mapping = [...Object.entries(options.mapping), ...unmatched.map((name) => [name, null])];
   return {
     ...newDraft(),
     ...place,
-    kind,
     minScore: options.min_score,
     suggest: options.suggest,
     mapping: mapping.map(([category, name]) => [category, name ?? ""]),
   };
 }
 
+async function placeOf({ type: kind, ...place }, file) {
+  if (kind === "object") return { kind, ...place };
+  const { data } = await get("/v1/datasets", { query: { limit: MOST_DATASETS } });
+  if (data.some(({ id }) => id === place.id)) return { kind, ...place };
+  return { kind: "upload", file: file?.name === place.path ? file : null };
+}
+
 export function EvaluationForm({ job, draft, onDraft, onMade, wasThere }) {
   const { busy, error, run } = useAction();
   const set = (change) => onDraft({ ...draft, ...change });
+  const leaving = useRef(null);
+  useEffect(() => () => leaving.current?.abort(), []);
   const submit = (event) => {
     event.preventDefault();
-    run(async () => {
-      const truth = await truthOf(draft, job);
-      onMade(await post(`/v1/jobs/${job.id}/evaluations`, { ...asOptions(draft), truth, partial: isOpenJob(job) }));
-    });
+    leaving.current = new AbortController();
+    run(async () => onMade(await evaluate(job, draft, leaving.current.signal)));
   };
   return html`<form class="card stack" onSubmit=${submit} aria-label="New evaluation">
     <h2 id="new-evaluation" tabindex="-1">New evaluation</h2>
@@ -92,7 +99,7 @@ function TruthFile({ file, onChange }) {
 }
 
 function DatasetFile({ draft, set }) {
-  const load = (signal) => get("/v1/datasets", { query: { limit: 500 }, signal });
+  const load = (signal) => get("/v1/datasets", { query: { limit: MOST_DATASETS }, signal });
   const { data, error, reload } = useFetched(load, []);
   if (error) return html`<${ErrorNotice} error=${error} retry=${reload} />`;
   if (!data) return html`<div class="skeleton"></div>`;
@@ -158,22 +165,29 @@ function MappedName({ pair: [category, name], list, onChange }) {
 }
 
 function asOptions({ minScore, suggest, mapping }) {
-  const pairs = mapping.map(([category, name]) => [category.trim(), name.trim() || null]);
+  const pairs = mapping.map(([category, name]) => [category, name.trim() || null]);
   return {
     min_score: Number(minScore),
     suggest,
-    mapping: Object.fromEntries(pairs.filter(([category]) => category)),
+    mapping: Object.fromEntries(pairs.filter(([category]) => category.trim())),
   };
 }
 
-/** As `POST .../evaluations` takes it; a file of this computer is uploaded first. */
-async function truthOf({ kind, file, id, path, uri }, job) {
-  if (kind === "object") return { type: "object", uri: uri.trim() };
-  if (kind === "dataset") return { type: "dataset", id, path: path.trim() };
+/** A file of this computer is uploaded for the one evaluation, which keeps it to its end. */
+async function evaluate(job, draft, signal) {
+  const ask = (truth) => post(`/v1/jobs/${job.id}/evaluations`, { ...asOptions(draft), truth, partial: isOpenJob(job) }, { signal });
+  const { kind, file, id, path, uri } = draft;
+  if (kind === "object") return ask({ type: "object", uri: uri.trim() });
+  if (kind === "dataset") return ask({ type: "dataset", id, path: path.trim() });
   await check(file);
-  const dataset = await post("/v1/datasets", { name: `truth of ${job.name ?? job.id}`.slice(0, 200) });
-  const stored = await put(`/v1/datasets/${dataset.id}/files/${encodeURIComponent(file.name)}`, file);
-  return { type: "dataset", id: dataset.id, path: stored.path };
+  const dataset = await post("/v1/datasets", { name: `truth of ${job.name ?? job.id}`.slice(0, 200) }, { signal });
+  const address = `/v1/datasets/${dataset.id}`;
+  try {
+    const stored = await put(`${address}/files/${encodeURIComponent(file.name)}`, file, { signal });
+    return await ask({ type: "dataset", id: dataset.id, path: stored.path });
+  } finally {
+    remove(address).catch(() => {}); // else it stays, as a dataset of this key's
+  }
 }
 
 /** What can be told of a file before it is sent; the service looks at the rest. */

@@ -17,8 +17,8 @@ export function Evaluations({ job }) {
   const path = `/v1/jobs/${job.id}/evaluations`;
   const [limit, setLimit] = useState(AT_FIRST);
   const load = (signal) => get(path, { query: { limit }, signal });
-  const { data, error, reload } = useFetched(load, [job.id, limit]);
-  useEvery(1, reload, data?.data.some(isOpen) ?? false);
+  const { data, error, reload, look } = useFetched(load, [job.id, limit]);
+  useEvery(1, look, data?.data.some(isOpen) ?? false);
   const [draft, setDraft] = useState(newDraft);
   const [asked, setAsked] = useState(null);
   const made = data?.data ?? [];
@@ -43,6 +43,7 @@ export function Evaluations({ job }) {
           isFirst=${place === 0}
           asked=${asked?.id === one.id && asked}
           onChange=${reload}
+          file=${draft.file}
           onAgain=${setDraft}
         />`)}
       ${data?.next_cursor && limit < MOST && html`<div><${Button} onClick=${() => setLimit(MOST)}>Show older<//></div>`}
@@ -58,7 +59,7 @@ function None() {
 }
 
 /** `asked` is what a person has just asked for: it comes into sight. */
-function Evaluation({ job, path, one, isFirst, asked, onChange, onAgain }) {
+function Evaluation({ job, path, one, isFirst, asked, file, onChange, onAgain }) {
   const { busy, error, run } = useAction();
   const withdraw = () => run(async () => onChange(await post(`${path}/cancel`)));
   const drop = () => run(async () => onChange(await remove(path)));
@@ -66,10 +67,10 @@ function Evaluation({ job, path, one, isFirst, asked, onChange, onAgain }) {
   useEffect(() => {
     if (asked) card.current.scrollIntoView({ block: "nearest" });
   }, [asked]);
-  const again = (unmatched = []) => {
-    onAgain(asDraft(one, unmatched));
+  const again = (unmatched = []) => run(async () => {
+    onAgain(await asDraft(one, unmatched, file));
     document.getElementById("new-evaluation").focus();
-  };
+  });
   return html`<article ref=${card} class="card stack tight evaluation" aria-label=${truthName(one.truth)}>
     <div class="row apart">
       <h3><span class=${`chip ${one.status}`}>${STATES[one.status]}</span> ${truthName(one.truth)}

@@ -13,8 +13,8 @@ const isOpen = ({ status }) => status === "queued" || status === "running";
 export function Exports({ job, round }) {
   const path = `/v1/jobs/${job.id}/exports`;
   const load = (signal) => get(path, { query: { limit: 100 }, signal });
-  const { data, error, reload } = useFetched(load, [job.id, round]);
-  useEvery(1, reload, data?.data.some(isOpen) ?? false);
+  const { data, error, reload, look } = useFetched(load, [job.id, round]);
+  useEvery(1, look, data?.data.some(isOpen) ?? false);
   if (job.held_at) return html`<${Empty} title="On hold"><p>Exports are made of a result: start the job first.</p><//>`;
   return html`
     <div class="export-page">

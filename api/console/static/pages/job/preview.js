@@ -15,7 +15,7 @@ const ENDED = ["succeeded", "failed", "canceled"];
 
 export function Preview({ job, reload }) {
   const load = (signal) => get(`/v1/jobs/${job.id}/preview`, { signal });
-  const { data, error, reload: look } = useFetched(load, [job.id]);
+  const { data, error, look } = useFetched(load, [job.id]);
   useEvery(LOOK_SECONDS, look, data !== null && !ENDED.includes(data.status));
   const { busy, error: refusal, run } = useAction();
   const start = () => run(async () => reload(await post(`/v1/jobs/${job.id}/promote`)));

@@ -22,7 +22,7 @@ const STAGES = {
 
 export function Timings({ job }) {
   const load = (signal) => get(`/v1/jobs/${job.id}/timings`, { signal });
-  const { data, error, reload } = useFetched(load, [job.id, job.status, job.counts.succeeded]);
+  const { data, error, reload } = useFetched(load, [job.id, job.status, job.counts.succeeded, job.counts.failed]);
   return html`
     <section class="card stack tight" aria-label="Time">
       <h2>Time</h2>
@@ -73,7 +73,7 @@ function columnsOf(steps, seconds) {
 }
 
 function Stages({ seconds, counts }) {
-  const images = counts.succeeded + counts.failed;
+  const images = counts.succeeded;
   if (!images) return null;
   const entries = Object.keys(STAGES).map((stage) => ({
     name: STAGES[stage],

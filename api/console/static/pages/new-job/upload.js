@@ -12,20 +12,30 @@ export const isManifest = ({ path }) => MANIFESTS.test(path);
 const isHidden = (path) => path.split("/").some((part) => part.startsWith("."));
 const isUseful = ({ path }) => (IMAGES.test(path) || MANIFESTS.test(path)) && !isHidden(path);
 
-const NOTHING = { id: null, name: null, manifests: [], manifest: null };
+const NOTHING = { busy: false, id: null, name: null, manifests: [], manifest: null };
 
 /** `onChange` hears {busy, id, name, manifests} of the new dataset, as far as it is known. */
 export function Upload({ value, onChange, label, hint, accepts = isUseful, isSmall = false }) {
   const [state, setState] = useState(null); // {isReading} of a folder, {files, done, sent, all, left}, or {error}
   const [isOver, setOver] = useState(false);
   const leaving = useRef(null);
-  useEffect(() => () => leaving.current?.abort(), []);
+  const isGone = useRef(false);
+  useEffect(() => () => {
+    isGone.current = true;
+    leaving.current?.abort();
+  }, []);
   const isDone = Boolean(value.id && state?.files);
   const isBusy = Boolean(state?.isReading || (state?.files && !isDone));
 
+  const refuse = (error) => {
+    if (isGone.current) return;
+    onChange(NOTHING);
+    setState({ error });
+  };
   const take = async (found) => {
+    if (isGone.current) return undefined;
     const useful = found.filter(accepts);
-    if (!useful.length) return setState({ error: "There is no file of a kind that is read here among them." });
+    if (!useful.length) return refuse("There is no file of a kind that is read here among them.");
     leaving.current = new AbortController();
     const all = useful.reduce((sum, { file }) => sum + file.size, 0);
     const progress = { files: useful.length, done: 0, sent: 0, all, left: found.length - useful.length };
@@ -40,8 +50,8 @@ export function Upload({ value, onChange, label, hint, accepts = isUseful, isSma
       const id = await upload(useful, { signal: leaving.current.signal, onSent });
       onChange({ busy: false, id, name: nameOf(useful), manifests: useful.filter(isManifest).map(({ path }) => path) });
     } catch (error) {
-      onChange({ busy: false, id: null });
-      setState({ error: messageOf(error) });
+      leaving.current.abort(); // the files beside
+      refuse(messageOf(error));
     }
     return undefined;
   };
@@ -50,7 +60,7 @@ export function Upload({ value, onChange, label, hint, accepts = isUseful, isSma
     setOver(false);
     if (isBusy) return;
     setState({ isReading: true });
-    droppedFiles(event.dataTransfer).then(take, (refused) => setState({ error: messageOf(refused) }));
+    droppedFiles(event.dataTransfer).then(take, (refused) => refuse(messageOf(refused)));
   };
   const takeOver = (event) => {
     event.preventDefault();

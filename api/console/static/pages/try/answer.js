@@ -6,9 +6,10 @@ import { Instance } from "../../ui/instance.js";
 import { Legend, countShown } from "../../ui/threshold.js";
 import { LEAST_SCORE } from "./requests.js";
 
-export function Answer({ answer, view, names, isFinding, pointedAt, onPoint }) {
+export function Answer({ answer, view, isFinding, pointedAt, onPoint }) {
   useView(view);
   if (answer.seconds === null) return null;
+  const { names } = answer;
   const shown = answer.annotations.filter(view.shows).toSorted((one, other) => other.score - one.score);
   const nameOf = (id) => (isFinding ? names[id - 1] ?? "like the boxes" : `object ${id}`);
   const classes = Array.from({ length: Math.max(1, names.length) }, (_, at) => ({ id: at + 1, name: nameOf(at + 1) }));

@@ -12,7 +12,7 @@ import { LEAST_SCORE, cutOut, findConcepts } from "./requests.js";
 import { useLatest } from "./latest.js";
 
 const TOOLS = [["find", "Find things"], ["click", "Click on objects"]];
-const NOTHING = { annotations: [], seconds: null };
+const NOTHING = { annotations: [], names: [], seconds: null };
 
 export function Bench({ image }) {
   const [tool, setTool] = useState("find");
@@ -23,7 +23,7 @@ export function Bench({ image }) {
   const [drag, setDrag] = useState(null);
   const [answer, setAnswer] = useState(NOTHING);
   const [pointedAt, setPointedAt] = useState(null);
-  const { busy, error, ask } = useLatest(setAnswer);
+  const { busy, error, ask, drop } = useLatest(setAnswer);
   const finds = useMemo(() => new MaskView(0.5), []);
   const cuts = useMemo(() => new MaskView(0), []);
   const instances = useMemo(() => decoded(answer.annotations), [answer]);
@@ -32,13 +32,18 @@ export function Bench({ image }) {
   const view = isFinding ? finds : cuts;
   const words = text.split(",").map((one) => one.trim()).filter(Boolean);
 
+  const forget = () => {
+    drop();
+    setAnswer(NOTHING);
+  };
   const choose = (chosen) => {
     setTool(chosen);
-    setAnswer(NOTHING);
+    forget();
   };
   const find = (event) => {
     event.preventDefault();
-    if (words.length || boxes.length) ask((signal) => findConcepts(image, conceptsOf(words, boxes), signal));
+    if (!words.length && !boxes.length) return;
+    ask(async (signal) => ({ ...await findConcepts(image, conceptsOf(words, boxes), signal), names: words }));
   };
   const boxOf = ({ from, to }) => ({ ...between(from, to, image), isLike: sign === "yes" });
   const addBox = (dragged) => {
@@ -49,8 +54,8 @@ export function Bench({ image }) {
   const changeObjects = (changed) => {
     setObjects(changed);
     const asked = changed.filter((points) => points.length);
-    if (asked.length) ask((signal) => cutOut(image, asked, signal));
-    else setAnswer(NOTHING);
+    if (asked.length) ask(async (signal) => ({ ...await cutOut(image, asked, signal), names: [] }));
+    else forget();
   };
   const addPoint = ({ x, y }, event) => {
     if (x < 0 || y < 0 || x >= image.width || y >= image.height) return;
@@ -102,7 +107,6 @@ export function Bench({ image }) {
         <${Answer}
           answer=${answer}
           view=${view}
-          names=${isFinding ? words : []}
           isFinding=${isFinding}
           pointedAt=${pointedAt}
           onPoint=${setPointedAt}

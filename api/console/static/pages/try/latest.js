@@ -1,7 +1,7 @@
 import { messageOf } from "../../lib/api.js";
 import { useEffect, useRef, useState } from "../../lib/html.js";
 
-/** Asks one question at a time: a new one takes the place of the one under way. */
+/** Asks one question at a time: a new one takes the place of the one under way, which `drop` gives up. */
 export function useLatest(onAnswer) {
   const [state, setState] = useState({ busy: false, error: null });
   const leaving = useRef(null);
@@ -19,5 +19,9 @@ export function useLatest(onAnswer) {
     }
     if (!own.signal.aborted) setState((old) => ({ ...old, busy: false }));
   };
-  return { ...state, ask };
+  const drop = () => {
+    leaving.current?.abort();
+    setState({ busy: false, error: null });
+  };
+  return { ...state, ask, drop };
 }

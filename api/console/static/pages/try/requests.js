@@ -6,11 +6,16 @@ export const LEAST_SCORE = 0.1; // asked for; what is shown of it is the slider'
 
 /** {id, file, url, width, height}, once the service has looked at it. */
 export async function openImage(file) {
+  const id = crypto.randomUUID();
   const url = URL.createObjectURL(file);
-  const { naturalWidth: width, naturalHeight: height } = await loaded(url);
-  const image = { id: crypto.randomUUID(), file, url, width, height };
-  await post("/sam3/embed_image", { image: await encoded(file), image_id: image.id });
-  return image;
+  try {
+    const { naturalWidth: width, naturalHeight: height } = await loaded(url);
+    await post("/sam3/embed_image", { image: await encoded(file), image_id: id });
+    return { id, file, url, width, height };
+  } catch (error) {
+    URL.revokeObjectURL(url);
+    throw error;
+  }
 }
 
 /** All instances of each concept {text, boxes, box_labels}, as annotations. */
