@@ -52,8 +52,8 @@ def test_what_is_scrolled_past_is_given_up(console: Console, large: Job) -> None
     given_up: list[str] = []
     page.on("requestfailed", lambda request: given_up.append(request.url))
     page.route("**/picture?*", lambda route: None)  # a slow network: no picture ever comes
-    page.evaluate("window.scrollTo(0, 40000)")
-    expect(page.locator("a.tile canvas").first).to_be_visible()
+    with page.expect_request("**/picture?*"):
+        page.evaluate("window.scrollTo(0, 40000)")
     with page.expect_event("requestfailed", lambda request: "/picture" in request.url):
         page.evaluate("window.scrollTo(0, 0)")
     expect(page.locator("[data-position='0'] canvas")).to_be_visible()
