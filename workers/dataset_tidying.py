@@ -1,7 +1,5 @@
 """Removes datasets that are to go, with their files, once nothing reads them any more."""
 
-from itertools import islice
-
 import structlog
 
 from storage.database import Database
@@ -13,7 +11,6 @@ from storage.settings import Settings
 log = structlog.get_logger()
 
 _DATASETS_AT_ONCE = 10
-_KEYS_AT_ONCE = 1000
 
 
 class DatasetTidying:
@@ -28,18 +25,13 @@ class DatasetTidying:
         with self._database.begin() as connection:
             leaving = unread_datasets(connection, limit=_DATASETS_AT_ONCE)
         for dataset in leaving:
-            count = self._remove_files(dataset)
+            self._remove_files(dataset)
             with self._database.begin() as connection:
                 forget_dataset(connection, dataset.id)
-            log.info("dataset.deleted", dataset_id=dataset.id, files=count)
+            log.info("dataset.deleted", dataset_id=dataset.id)
 
-    def _remove_files(self, dataset: Dataset) -> int:
+    def _remove_files(self, dataset: Dataset) -> None:
         """A linked folder is the operator's, and stays."""
-        if dataset.local_root is not None:
-            return 0
-        keys = (info.key for info in self._store.list(dataset_prefix(dataset.id)))
-        count = 0
-        while page := list(islice(keys, _KEYS_AT_ONCE)):
-            self._store.delete(page)
-            count += len(page)
-        return count
+        if dataset.local_root is None:
+            listed = self._store.list(dataset_prefix(dataset.id))
+            self._store.delete(info.key for info in listed)

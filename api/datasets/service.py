@@ -1,5 +1,7 @@
 """Datasets hold what was uploaded under their prefix of the store; nothing is unpacked."""
 
+from sqlalchemy import Connection
+
 from api.context import Context
 from api.datasets.schemas import DatasetDocument, DatasetPage
 from api.documents import PageRequest, cursor_of
@@ -48,6 +50,12 @@ def delete(context: Context, dataset_id: str, caller: ApiKey) -> None:
         is_known = datasets.dismiss_dataset(connection, dataset_id, owner_key_id=owner)
     if not is_known:
         raise not_found("dataset")
+
+
+def keep(connection: Connection, dataset_id: str, caller: ApiKey) -> None:
+    """For a job or an evaluation that begins with it in this transaction."""
+    if not datasets.keep_dataset(connection, dataset_id, owner_key_id=caller.id):
+        raise ApiProblem(422, "dataset_not_found", "There is no such dataset, or it is not yours.")
 
 
 def keep_upload(context: Context, dataset_id: str, caller: ApiKey, *, key: str) -> None:

@@ -7,6 +7,7 @@ from fastapi import Request
 from sqlalchemy import Connection
 
 from api.context import Context
+from api.datasets import service as datasets
 from api.documents import PageRequest
 from api.evaluations.schemas import (
     DatasetTruth,
@@ -32,7 +33,6 @@ from api.results.stored import stored_part
 from domain.errors import InvalidRequest
 from domain.lifecycle import ResultUse
 from storage.database import database_time
-from storage.datasets import keep_dataset
 from storage.exports import Export, NewExport
 from storage.keys import ApiKey
 from storage.object_store import ObjectStore
@@ -88,11 +88,8 @@ def _truth_place(
 
 
 def _keep_truth(connection: Connection, caller: ApiKey, request: EvaluationRequest) -> None:
-    truth = request.truth
-    if isinstance(truth, DatasetTruth) and not keep_dataset(
-        connection, truth.id, owner_key_id=caller.id
-    ):
-        raise ApiProblem(422, "dataset_not_found", "There is no such dataset, or it is not yours.")
+    if isinstance(request.truth, DatasetTruth):
+        datasets.keep(connection, request.truth.id, caller)
 
 
 def get(

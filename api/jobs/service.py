@@ -8,6 +8,7 @@ from functools import lru_cache
 from sqlalchemy import Connection
 
 from api.context import Context
+from api.datasets import service as datasets
 from api.documents import PageRequest, cursor_of
 from api.jobs.schemas import (
     Counts,
@@ -25,7 +26,6 @@ from domain.prompts import TokenCounter, check_text_lengths
 from domain.tokens import token_counter
 from storage import jobs as stored_jobs
 from storage.allowances import images_left_of, open_jobs_of
-from storage.datasets import keep_dataset
 from storage.guarded_fetch import FetchRefused
 from storage.jobs import Job, NewJob
 from storage.keys import ApiKey
@@ -69,7 +69,8 @@ def create(
                 409, "idempotency_conflict", "This Idempotency-Key came with another request."
             )
         if is_new:  # what a job that was made already began with may be gone by now
-            _check_dataset(connection, request, caller)
+            if isinstance(request.source, DatasetSource):
+                datasets.keep(connection, request.source.id, caller)
             _check_texts(connection, request.prompts, model)
             check_room(context, connection, caller)
         return documents(connection, [job])[0], is_new
@@ -132,13 +133,6 @@ def _check_duplicates(prompts: Sequence[JobPromptDocument]) -> None:
             raise ApiProblem(
                 422, "duplicate_prompt", f"Prompt {index} has the text and class of {first}."
             )
-
-
-def _check_dataset(connection: Connection, request: JobRequest, caller: ApiKey) -> None:
-    if not isinstance(request.source, DatasetSource):
-        return
-    if not keep_dataset(connection, request.source.id, owner_key_id=caller.id):
-        raise ApiProblem(422, "dataset_not_found", "There is no such dataset, or it is not yours.")
 
 
 def _check_texts(

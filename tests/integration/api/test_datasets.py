@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from storage import object_keys
 from storage.datasets import add_dataset, dismiss_dataset, find_dataset, keep_dataset
 from storage.object_store import StoreUnavailable, open_store
 from tests.integration.api.conftest import Api, job_body
-from workers import dataset_tidying
 from workers.dataset_tidying import DatasetTidying
 
 
@@ -217,21 +217,18 @@ def test_a_deletion_waits_for_a_job_that_is_about_to_begin(api: Api) -> None:
 def test_where_removing_files_breaks_off_it_goes_on_later(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dataset_tidying, "_KEYS_AT_ONCE", 2)
     dataset_id = create_dataset(api)
     upload(api, dataset_id, *"abcde")
     api.as_alice("DELETE", f"/v1/datasets/{dataset_id}")
     store = type(open_store(api.settings.object_store, settings=api.settings))
     delete = store.delete
-    left = iter([None])
 
-    def delete_once(self: Any, keys: Any) -> None:
-        if next(left, StoreUnavailable) is StoreUnavailable:
-            raise StoreUnavailable("away")
-        delete(self, keys)
+    def delete_two(self: Any, keys: Any) -> None:
+        delete(self, islice(keys, 2))
+        raise StoreUnavailable("away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "delete", delete_once)
+        patch.setattr(store, "delete", delete_two)
         with pytest.raises(StoreUnavailable):
             tidy(api)
     assert len(left_of(api, dataset_id)) == 3

@@ -36,10 +36,14 @@ def promoted(connection: Connection, job: Job) -> None:
     promote_job(connection, job.id)
 
 
+def add_preview(connection: Connection, job_id: str, key: str) -> None:
+    preview = NewExport(job_id, key, {"images": 2}, "0", "sample", ResultUse.PREVIEW)
+    create_export(connection, preview)
+
+
 def sampled(connection: Connection, job: Job) -> None:
     ask_for_sample(connection, job.id, images=2)
-    preview = NewExport(job.id, job.owner_key_id, {"images": 2}, "0", "sample", ResultUse.PREVIEW)
-    create_export(connection, preview)
+    add_preview(connection, job.id, job.owner_key_id)
 
 
 def resumed(connection: Connection, job: Job) -> None:
@@ -176,9 +180,8 @@ def test_a_preview_waits_from_when_the_last_image_of_its_sample_is_labelled(
 ) -> None:
     key = add_key(database)
     job = add_planned_job(database, key, shard_count=3)
-    preview = NewExport(job, key, {"images": 2}, "0", "sample", ResultUse.PREVIEW)
     with database.begin() as connection:
-        create_export(connection, preview)
+        add_preview(connection, job, key)
     execute(database, "UPDATE exports SET created_at = now() - interval '1 hour'")
     execute(database, "UPDATE jobs SET planning_at = now() - interval '40 minutes'")
     assert waiting_previews(database) == Waiting(0, 0.0), "its sample is not drawn"
@@ -217,9 +220,8 @@ def test_a_preview_of_a_job_that_has_ended_waits_whatever_became_of_its_sample(
 ) -> None:
     key = add_key(database)
     job = add_planned_job(database, key, shard_count=1)
-    preview = NewExport(job, key, {"images": 2}, "0", "sample", ResultUse.PREVIEW)
     with database.begin() as connection:
-        create_export(connection, preview)
+        add_preview(connection, job, key)
     execute(database, "UPDATE exports SET created_at = now() - interval '1 hour'")
     execute(database, "UPDATE jobs SET status = 'canceled', finished_at = now() - interval '50 s'")
     found = waiting_previews(database)
