@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from maskmill.answers import Job
 from maskmill.sample_scenes import draw_scene
@@ -25,6 +25,13 @@ def _sum(page: Page):
 
 def _set_threshold(page: Page, value: float) -> None:
     page.get_by_label("Threshold", exact=True).first.fill(str(value))
+
+
+def _wait_for_paint(page: Page) -> None:
+    """What is shown is painted in the next frame."""
+    page.evaluate(
+        "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    )
 
 
 def _scores(console: Console, job: Job) -> list[float]:
@@ -52,7 +59,7 @@ def test_the_slider_shows_as_many_masks_as_have_the_score_without_any_request(
 def test_masks_are_painted_where_the_objects_are(gallery: Page) -> None:
     _set_threshold(gallery, 0.3)
     tile = gallery.locator("a.tile").filter(has_text="scene-02.jpg")
-    gallery.wait_for_timeout(100)
+    _wait_for_paint(gallery)
     alpha = tile.locator("canvas").evaluate(
         """(canvas) => {
             const { width, height } = canvas;
@@ -106,14 +113,20 @@ def test_failed_images_alone_say_why_they_failed(gallery: Page) -> None:
     expect(gallery.locator("a.tile").first).to_contain_text("unsupported")
 
 
-def test_pointing_at_an_object_tells_its_mask_and_keys_lead_to_the_neighbours(
-    gallery: Page,
-) -> None:
-    _set_threshold(gallery, 0.3)
+def _opened(gallery: Page, *, threshold: float) -> tuple[Locator, Locator]:
+    """The window of scene 2, and the image in it."""
+    _set_threshold(gallery, threshold)
     gallery.locator("a.tile").filter(has_text="scene-02.jpg").click()
     dialog = gallery.get_by_role("dialog")
     image = dialog.locator(".zoom-stage img")
     expect(image).to_be_visible()
+    return dialog, image
+
+
+def test_pointing_at_an_object_tells_its_mask_and_keys_lead_to_the_neighbours(
+    gallery: Page,
+) -> None:
+    dialog, image = _opened(gallery, threshold=0.3)
     scene = draw_scene(2, size=SIZE, objects=4)
     one = next(one for one in scene.objects if one.shape in {"star", "circle", "triangle", "ring"})
     box = image.bounding_box()
@@ -208,11 +221,7 @@ def _drag(page: Page, dx: int, dy: int) -> int:
 def test_masks_move_with_their_objects_and_are_painted_only_where_a_zoom_has_come_to_rest(
     gallery: Page,
 ) -> None:
-    _set_threshold(gallery, 0.3)
-    gallery.locator("a.tile").filter(has_text="scene-02.jpg").click()
-    dialog = gallery.get_by_role("dialog")
-    image = dialog.locator(".zoom-stage img")
-    expect(image).to_be_visible()
+    dialog, image = _opened(gallery, threshold=0.3)
     _assert_masks_lie_on_objects(gallery)
     whole, sharp = (dialog.locator(".stage-masks").nth(number) for number in (0, 1))
     gallery.evaluate(_COUNT_PAINTINGS)
@@ -251,15 +260,12 @@ def test_masks_move_with_their_objects_and_are_painted_only_where_a_zoom_has_com
 
 
 def test_masks_of_a_zoomed_image_follow_the_slider(gallery: Page) -> None:
-    _set_threshold(gallery, 1)
-    gallery.locator("a.tile").filter(has_text="scene-02.jpg").click()
-    dialog = gallery.get_by_role("dialog")
-    expect(dialog.locator(".zoom-stage img")).to_be_visible()
+    dialog, _ = _opened(gallery, threshold=1)
     for _ in range(2):
         dialog.get_by_role("button", name="Zoom in").click()
     expect(dialog.locator(".stage-masks").nth(1)).to_be_visible()
     dialog.get_by_label("Threshold", exact=True).fill("0.3")
-    gallery.wait_for_timeout(100)
+    _wait_for_paint(gallery)
     _assert_masks_lie_on_objects(gallery)
     dialog.get_by_role("button", name="Fit").click()  # other masks, painted before the change
     _assert_masks_lie_on_objects(gallery)

@@ -86,6 +86,21 @@ export function Empty({ title, children }) {
   return html`<div class="empty"><h2>${title}</h2>${children}</div>`;
 }
 
+/** How far something is: `done` of `total`, null while that is not known. `share` is what is filled, from 0 to 1. */
+export function Bar({ label, done, total, share = total ? done / total : 0, large = false }) {
+  return html`
+    <div
+      class=${`bar ${large ? "large" : ""}`}
+      role="progressbar"
+      aria-label=${label}
+      aria-valuemin="0"
+      aria-valuemax=${Math.max(1, total ?? 1)}
+      aria-valuenow=${done}
+    >
+      <span class="done" style=${{ width: `${100 * share}%` }}></span>
+    </div>`;
+}
+
 export function Swatch({ colour }) {
   return html`<span class="swatch" style=${{ background: colour }}></span>`;
 }

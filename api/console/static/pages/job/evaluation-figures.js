@@ -6,6 +6,7 @@ import { useFetched } from "../../lib/hooks.js";
 import { html, useState } from "../../lib/html.js";
 import { Button, ErrorNotice, Swatch } from "../../ui/basics.js";
 import { classNamesOf } from "../../ui/job-parts.js";
+import { download } from "./made.js";
 
 const ROWS = 20; // of a table; the report has all
 const WORST = 5;
@@ -121,20 +122,12 @@ function Worst({ job, images }) {
   </div>`;
 }
 
-/** Links to files work for a while, so they are asked for when somebody wants one. */
 function Files({ path, files }) {
   const [error, setError] = useState(null);
   const json = files.find(({ name }) => name === "report.json");
-  const download = async () => {
-    const { files: fresh } = await get(path);
-    const link = document.createElement("a");
-    link.href = fresh.find(({ name }) => name === json.name).url;
-    link.download = json.name;
-    link.click();
-  };
   const take = () => {
     setError(null);
-    download().catch((refused) => setError(messageOf(refused)));
+    download(path, json.name).catch((refused) => setError(messageOf(refused)));
   };
   return html`
     <div class="row">

@@ -1,16 +1,15 @@
 // The result against drawn truth: ask for a comparison, watch it, read its figures.
 import { get, post, remove } from "../../lib/api.js";
-import { ago, count, percent, plural, score } from "../../lib/format.js";
+import { ago, count, plural, score } from "../../lib/format.js";
 import { useAction, useEvery, useFetched } from "../../lib/hooks.js";
 import { html, useEffect, useRef, useState } from "../../lib/html.js";
-import { Button, Empty, ErrorNotice, Skeletons } from "../../ui/basics.js";
+import { Bar, Button, Empty, ErrorNotice, Skeletons } from "../../ui/basics.js";
 import { Figures } from "./evaluation-figures.js";
 import { EvaluationForm, asDraft, newDraft } from "./evaluation-form.js";
+import { STATES, isOpen } from "./made.js";
 
-const STATES = { queued: "Queued", running: "Running", succeeded: "Ready", failed: "Failed", canceled: "Canceled" };
 const AT_FIRST = 10;
 const MOST = 500; // of one request
-const isOpen = ({ status }) => status === "queued" || status === "running";
 const truthName = ({ uri, path }) => path ?? uri;
 
 export function Evaluations({ job }) {
@@ -86,9 +85,9 @@ function Evaluation({ job, path, one, isFirst, asked, file, onChange, onAgain })
     <${ErrorNotice} error=${error} />
     <div class="row">
       ${!isOpen(one) && html`<${Button} kind="little" icon="again" onClick=${() => again()}>Other options<//>`}
-      ${isOpen(one)
-        ? html`<${Button} kind="little danger" busy=${busy} onClick=${withdraw}>Cancel<//>`
-        : html`<${Button} kind="little danger" busy=${busy} onClick=${drop}>Delete<//>`}
+      <${Button} kind="little danger" busy=${busy} onClick=${isOpen(one) ? withdraw : drop}>
+        ${isOpen(one) ? "Cancel" : "Delete"}
+      <//>
     </div>
   </article>`;
 }
@@ -96,12 +95,8 @@ function Evaluation({ job, path, one, isFirst, asked, file, onChange, onAgain })
 function Progress({ one: { status, progress } }) {
   const { images_read: done, images_total: total } = progress;
   const before = status === "queued" ? "Waits for its turn" : "Reading the truth";
-  const width = total ? `${percent(done, total).replace(/[< %]/g, "")}%` : "0%";
   return html`
-    <div class="bar" role="progressbar" aria-label="Progress of the evaluation"
-      aria-valuemin="0" aria-valuemax=${Math.max(1, total ?? 1)} aria-valuenow=${done}>
-      <span class="done" style=${{ width }}></span>
-    </div>
+    <${Bar} label="Progress of the evaluation" done=${done} total=${total} />
     <p class="small numbers">${total === null ? `${before}…` : `${count(done)} of ${plural(total, "image")}`}</p>`;
 }
 

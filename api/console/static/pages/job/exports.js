@@ -1,14 +1,12 @@
 // The result in the form of another tool: ask for it, watch it, take it.
 import { get, messageOf, post, remove } from "../../lib/api.js";
-import { ago, bytes, count, percent, plural, score } from "../../lib/format.js";
+import { ago, bytes, count, plural, score } from "../../lib/format.js";
 import { useAction, useEvery, useFetched } from "../../lib/hooks.js";
 import { html, useEffect, useState } from "../../lib/html.js";
-import { Button, Empty, ErrorNotice, Skeletons } from "../../ui/basics.js";
+import { Bar, Button, Empty, ErrorNotice, Skeletons } from "../../ui/basics.js";
 import { ExportForm } from "./export-form.js";
 import { TITLES, isGeometric } from "./export-formats.js";
-
-const STATES = { queued: "Queued", running: "Running", succeeded: "Ready", failed: "Failed", canceled: "Canceled" };
-const isOpen = ({ status }) => status === "queued" || status === "running";
+import { STATES, download, isOpen } from "./made.js";
 
 export function Exports({ job, round }) {
   const path = `/v1/jobs/${job.id}/exports`;
@@ -69,18 +67,8 @@ function Export({ path, one, onChange }) {
 }
 
 function Progress({ progress: { images_read: done, images_total: total, pass_number: pass } }) {
-  const width = total ? `${percent(done, total).replace(/[< %]/g, "")}%` : "0%";
   return html`
-    <div
-      class="bar"
-      role="progressbar"
-      aria-label="Progress of the export"
-      aria-valuemin="0"
-      aria-valuemax=${Math.max(1, total ?? 1)}
-      aria-valuenow=${done}
-    >
-      <span class="done" style=${{ width }}></span>
-    </div>
+    <${Bar} label="Progress of the export" done=${done} total=${total} />
     <p class="small numbers">
       ${count(done)} of ${total === null ? "?" : plural(total, "image")}${pass > 1 && `, pass ${pass}`}
     </p>`;
@@ -98,7 +86,6 @@ function lost({ mean_iou: mean, worst_iou: worst, dropped }) {
   return ` · polygons against masks: mean IoU ${mean.toFixed(3)}, worst ${worst.toFixed(3)}${small}`;
 }
 
-/** Links work for a while, so they are asked for when the files are. */
 function Files({ path }) {
   const [files, setFiles] = useState(null);
   const [error, setError] = useState(null);
@@ -106,20 +93,13 @@ function Files({ path }) {
   useEffect(() => {
     get(path).then((one) => setFiles(one.files), say);
   }, [path]);
-  const download = async (name) => {
-    const { files: fresh } = await get(path);
-    const link = document.createElement("a");
-    link.href = fresh.find((file) => file.name === name).url;
-    link.download = name.split("/").at(-1);
-    link.click();
-  };
   return html`
     <div class="stack tight">
       <${ErrorNotice} error=${error} />
       <ul class="files">
         ${files?.map((file) => html`
           <li key=${file.name}>
-            <${Button} kind="little" icon="down" onClick=${() => download(file.name).catch(say)}>${file.name}<//>
+            <${Button} kind="little" icon="down" onClick=${() => download(path, file.name).catch(say)}>${file.name}<//>
             <span class="small muted numbers">${bytes(file.bytes)}</span>
           </li>`)}
       </ul>

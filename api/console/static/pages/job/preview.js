@@ -5,7 +5,7 @@ import { count, duration, percent, plural, score } from "../../lib/format.js";
 import { useAction, useEvery, useFetched } from "../../lib/hooks.js";
 import { html } from "../../lib/html.js";
 import { go } from "../../lib/router.js";
-import { Button, ErrorNotice, Swatch } from "../../ui/basics.js";
+import { Bar, Button, ErrorNotice, Swatch } from "../../ui/basics.js";
 import { ScoreHistogram } from "../../ui/charts.js";
 import { classNamesOf } from "../../ui/job-parts.js";
 import { Findings } from "../../ui/findings.js";
@@ -50,16 +50,7 @@ function Waiting({ data }) {
   }
   return html`
     <div class="stack tight" role="status">
-      <div
-        class="bar large"
-        role="progressbar"
-        aria-label="Progress of the preview"
-        aria-valuemin="0"
-        aria-valuemax=${Math.max(1, total ?? 1)}
-        aria-valuenow=${done}
-      >
-        <span class="done" style=${{ width: `${total ? (100 * done) / total : 0}%` }}></span>
-      </div>
+      <${Bar} label="Progress of the preview" done=${done} total=${total} large />
       <p class="small numbers">
         ${total ? `${count(done)} of ${plural(total, "sampled image")} labelled` : "Choosing images for the sample…"}
       </p>

@@ -2,7 +2,7 @@
 import { messageOf, post, put } from "../../lib/api.js";
 import { bytes, count, plural } from "../../lib/format.js";
 import { html, useEffect, useRef, useState } from "../../lib/html.js";
-import { Button, ErrorNotice, Icon } from "../../ui/basics.js";
+import { Bar, Button, ErrorNotice, Icon } from "../../ui/basics.js";
 
 const AT_ONCE = 3; // of the six connections that a browser opens
 const IMAGES = /\.(jpe?g|png|webp|tiff?|bmp|gif|ppm|pgm|jp2|avif)$/i;
@@ -102,19 +102,9 @@ function Choosing({ label, hint, isSmall, onFiles }) {
 
 function Sending({ state, onCancel }) {
   const { files, done, sent, all } = state;
-  const width = `${(100 * sent) / Math.max(1, all)}%`;
   return html`
     <div class="stack tight sending">
-      <div
-        class="bar large"
-        role="progressbar"
-        aria-label="Upload"
-        aria-valuemin="0"
-        aria-valuemax=${files}
-        aria-valuenow=${done}
-      >
-        <span class="done" style=${{ width }}></span>
-      </div>
+      <${Bar} label="Upload" done=${done} total=${files} share=${sent / Math.max(1, all)} large />
       <p class="small numbers" role="status">
         ${count(done)} of ${plural(files, "file")}, ${bytes(sent)} of ${bytes(all)}
       </p>
